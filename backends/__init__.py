@@ -1,0 +1,1 @@
+"""Backends: numpy reference interpreters, and printers of kernels."""

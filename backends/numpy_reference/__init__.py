@@ -1,0 +1,1 @@
+"""The numpy backend: one interpreter for every level of IR."""

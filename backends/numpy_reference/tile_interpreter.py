@@ -1,0 +1,154 @@
+"""Tile programs run by definition: the reference of every form.
+
+Scans are Python loops over chunks, batched over sequences and heads; the output is evaluated for all chunks at
+once from what the scans held before each of them. Nothing is optimised here; `plan_interpreter` is the fast one.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from smir.backends.numpy_reference.evaluate import Evaluator
+from smir.backends.numpy_reference.layout import (
+    Extent,
+    final_state,
+    initial_tile,
+    join_chunks,
+    measure,
+    param_tile,
+    split_chunks,
+)
+from smir.ir.graph import Node
+from smir.ir.tile import BUFFER, CARRIED, COL, PARAM, QUADRATIC, STEP, Scan, TileProgram
+
+Array = Any
+INNER = ("earlier", "later")
+
+
+def run_tile(
+    program: TileProgram,
+    arrays: Mapping[str, Array],
+    states: Mapping[str, Array] | None = None,
+    *,
+    chunk: int,
+) -> tuple[Array, dict[str, Array]]:
+    """y `[B, T, H, *dims]` and the final states `[B, H, *dims]`, in the inputs' float type.
+
+    `arrays`: inputs `[B, T, H, *dims]` and parameters `[H, *dims]` by name; `states`: initial states, those not
+    given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
+    at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
+    """
+    run = _Run(program, arrays, states or {}, chunk)
+    with np.errstate(all="ignore"):
+        for scan in program.scans:
+            if scan.order not in INNER:
+                run.scan(scan)
+        y = run.quadratic_output() if run.inner else run.output()
+    return y, run.final
+
+
+class _Run:
+    """One run: what scans held before every chunk, what they exported, and the final states."""
+
+    def __init__(self, program: TileProgram, arrays: Mapping[str, Array], states: Mapping[str, Array], chunk: int) -> None:
+        self.program, self.arrays, self.states = program, arrays, states
+        self.inner = [s for s in program.scans if s.order in INNER]
+        extent = measure(program.leaves, program.carries, arrays, states, chunk)
+        if program.form == STEP or (program.form == QUADRATIC and not self.inner):
+            rows = 1 if program.form == STEP else extent.time
+            extent = measure(program.leaves, program.carries, arrays, states, rows)
+        self.extent: Extent = extent
+        self.held: dict[str, list[Array]] = {}
+        self.exported: dict[str, list[Array]] = {}
+        self.final: dict[str, Array] = {}
+
+    def scan(self, scan: Scan) -> None:
+        """Visits the chunks in the scan's order."""
+        order = range(self.extent.chunks)
+        empty: list[Array] = [None] * self.extent.chunks
+        self.held.update({c.name: empty.copy() for c in scan.carries})
+        self.exported.update({name: empty.copy() for name, _ in scan.exports})
+        tiles = {c.name: initial_tile(c, self.states, self.extent) for c in scan.carries}
+        for chunk in reversed(order) if scan.order == "backward" else order:
+            for name, tile in tiles.items():
+                self.held[name][chunk] = tile
+            at = self.evaluator(chunk, chunk, tiles)
+            for (name, _), value in zip(scan.exports, at(v for _, v in scan.exports), strict=True):
+                self.exported[name][chunk] = value
+            moved = at(c.next for c in scan.carries)
+            tiles = {c.name: self.widen(m, c.rows, c.cols) for c, m in zip(scan.carries, moved, strict=True)}
+        for c in scan.carries:
+            if c.state:
+                self.final[c.state] = final_state(tiles[c.name], c.transposed, c.rows, c.cols).astype(self.extent.dtype)
+
+    def output(self) -> Array:
+        """All chunks at once."""
+        extent = self.extent
+        held = {name: np.stack(tiles, axis=2) for name, tiles in self.held.items()}
+        exported = {name: np.stack([self.wide(t) for t in tiles], axis=2) for name, tiles in self.exported.items()}
+        counts = np.array([extent.count(c) for c in range(extent.chunks)])[:, None, None]
+
+        def load(node: Node) -> Array:
+            if node["kind"] == CARRIED:
+                return held[node["name"]]
+            if node["kind"] == BUFFER:
+                return exported[node["name"]]
+            if node["kind"] == PARAM:
+                return param_tile(self.arrays[node["name"]], extent, node.type.rows, node.type.cols)[:, :, None]
+            return self.tokens(node)
+
+        (y,) = Evaluator(load, extent, lambda node: counts)([self.program.output])
+        return self.finish(y)
+
+    def quadratic_output(self) -> Array:
+        """For every row chunk, the column chunks of each scan nearest first, then the output."""
+        rows = []
+        for row in range(self.extent.chunks):
+            tiles: dict[str, Array] = {}
+            for scan in self.inner:
+                held = {c.name: initial_tile(c, self.states, self.extent) for c in scan.carries}
+                for col in range(row - 1, -1, -1) if scan.order == "earlier" else range(row + 1, self.extent.chunks):
+                    moved = self.evaluator(row, col, held)(c.next for c in scan.carries)
+                    held = {c.name: m for c, m in zip(scan.carries, moved, strict=True)}
+                tiles |= held
+            (y,) = self.evaluator(row, row, tiles)([self.program.output])
+            rows.append(self.wide(y))
+        return self.finish(np.stack(rows, axis=2))
+
+    def evaluator(self, row: int, col: int, tiles: Mapping[str, Array]) -> Evaluator:
+        """Values at one pair of chunks; `tiles` are the carried ones."""
+
+        def chunk_of(node: Node) -> int:
+            return col if node.get("block") == COL else row
+
+        def load(node: Node) -> Array:
+            if node["kind"] == CARRIED:
+                name = node["name"]
+                return tiles[name] if name in tiles else self.held[name][row]
+            if node["kind"] == BUFFER:
+                return self.exported[node["name"]][chunk_of(node)]
+            if node["kind"] == PARAM:
+                return param_tile(self.arrays[node["name"]], self.extent, node.type.rows, node.type.cols)
+            return self.tokens(node)[:, :, chunk_of(node)]
+
+        count: Callable[[Node], int] = lambda node: self.extent.count(chunk_of(node))  # noqa: E731
+        return Evaluator(load, self.extent, count)
+
+    def tokens(self, node: Node) -> Array:
+        """An input as tiles of all chunks, `[B, H, chunks, rows, cols]`."""
+        return split_chunks(self.arrays[node["name"]], self.extent, node["offset"], node.type.rows, node.type.cols)
+
+    def wide(self, tile: Array) -> Array:
+        """A tile with its batch axes at full size."""
+        return np.broadcast_to(tile, (self.extent.batch, self.extent.heads, *tile.shape[-2:]))
+
+    def widen(self, tile: Array, rows: str, cols: str) -> Array:
+        """A carried tile at full size (an update may be a constant)."""
+        return np.broadcast_to(tile, (self.extent.batch, self.extent.heads, *self.extent.shape(rows, cols)))
+
+    def finish(self, y: Array) -> Array:
+        """The output tiles as `[B, T, H, *dims]`."""
+        extent, type_ = self.extent, self.program.output.type
+        full = np.broadcast_to(y, (extent.batch, extent.heads, extent.chunks, *y.shape[-2:]))
+        return join_chunks(full, extent, type_.rows, type_.cols).astype(extent.dtype)

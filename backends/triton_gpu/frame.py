@@ -1,0 +1,249 @@
+"""The frame around a kernel's arithmetic: index variables, addresses and masks of every tile it reads or writes."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from smir.backends.triton_gpu.facts import Facts, block_name, size_name
+from smir.backends.triton_gpu.names import Names, identifier, word
+from smir.errors import IRError
+from smir.ir.graph import Node
+from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
+from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, STEP, TOKEN, Carry
+
+# Variables of every kernel; `Names` keeps tensors and temporaries off them.
+FIXED = frozenset(
+    "time heads chunks CHUNK LEVELS PRODUCT PRECISION PARTS program item b h n m row start inside left "
+    "col_start col_inside col_left level".split()
+)
+LAUNCH_SIZES = {"time": "time", "heads": "heads", "chunks": "chunks"}
+LAUNCH_CONSTANTS = {"CHUNK": "chunk", "LEVELS": "chunk.bit_length() - 1", "PRODUCT": "TYPES[dtype]",
+                    "PRECISION": "precision", "PARTS": "parts"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A kernel parameter and the expression that the launcher passes for it."""
+
+    name: str
+    value: str
+
+
+def tensor_axes(rows: str, cols: str, kind: str) -> tuple[str, ...]:
+    """The dimension axes of the tensor behind a loaded tile, in the order of its last dimensions."""
+    if rows == CHUNK or (kind == PARAM and rows == ONE):
+        return () if cols == ONE else (cols,)
+    return () if rows == cols == ONE else (rows,) if cols == ONE else (rows, cols)
+
+
+@dataclass
+class Frame:
+    """Addresses and masks in one kernel. Tensors are registered as parameters when a tile first needs them."""
+
+    plan: KernelPlan
+    kernel: Kernel
+    facts: Facts
+    names: Names = field(default_factory=lambda: Names(FIXED))
+    pointers: dict[str, list[Argument]] = field(default_factory=dict)
+    bases: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for axis, _ in self.kernel.roles:
+            for name in (block_name(axis), size_name(axis), over(axis), f"block_of_{word(axis)}", f"blocks_of_{word(axis)}"):
+                self.names.new(name)
+
+    # ---- axes ---------------------------------------------------------------------------------------------------
+
+    def extent(self, axis: str) -> str:
+        """The length of a tile along an axis."""
+        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or block_name(axis)
+
+    def shape(self, rows: str, cols: str) -> str:
+        return "()" if rows == cols == ONE else f"({self.extent(rows)}, {self.extent(cols)})"
+
+    def is_padded(self, axis: str) -> bool:
+        return axis not in (CHUNK, ONE) and axis not in self.facts.exact
+
+    def validity(self, axis: str, side: int) -> str:
+        """The mask of an axis' real entries, broadcast along the other side."""
+        return f"({over(axis)} < {size_name(axis)})" + ("[:, None]" if side == 0 else "[None, :]")
+
+    def padding_mask(self, node: Node, sides: Iterable[int] = (0, 1)) -> str:
+        """The mask of a tile's entries that aren't padding; empty when there is none."""
+        axes = (node.type.rows, node.type.cols)
+        return " & ".join(self.validity(axes[s], s) for s in sides if self.is_padded(axes[s]))
+
+    # ---- tensors ------------------------------------------------------------------------------------------------
+
+    def load(self, node: Node) -> str:
+        """The expression that loads a leaf."""
+        kind, rows, cols = node["kind"], node.type.rows, node.type.cols
+        if kind == BUFFER:
+            buffer, col = self.plan.buffer(node["name"]), node["block"] == COL
+            return self._read(self._buffer_address(buffer, col), self._masks(rows, cols, None))
+        if kind == TOKEN:
+            inside = self._token_mask(node["offset"], node["block"] == COL, rows)
+            return self._read(self._token_address(node), self._masks(rows, cols, inside))
+        if kind == PARAM:
+            base = self._strided(node["name"], node["name"], kind, rows, cols)
+            return self._read(self._tile_address(base, node["name"], rows, cols), self._masks(rows, cols, None))
+        raise IRError(f"a kernel can't load a {kind} tile")
+
+    def load_initial(self, carry: Carry) -> tuple[str, str]:
+        """The parameter of a carry's initial state and the expression that loads it."""
+        pointer = self._pointer(f"initial_{carry.state}", f"initial_{carry.state}")
+        address = self._state_address(pointer, carry.rows, carry.cols, carry.transposed)
+        return pointer, self._read(address, self._masks(carry.rows, carry.cols, None))
+
+    def store(self, target: str, rows: str, cols: str, transposed: bool, value: str) -> str:
+        """The statement that writes a tile to a buffer, the output or a final state."""
+        inside = None
+        if any(b.name == target for b in self.plan.buffers):
+            buffer = self.plan.buffer(target)
+            address = self._buffer_address(buffer, False, transposed)
+            inside = None if buffer.extent in (PER_CHUNK, PER_SEQUENCE) else self._token_mask(0, False, rows)
+        elif target == "y":
+            address = self._output_address(self._pointer("y", "y"), rows, cols)
+            inside = self._token_mask(0, False, rows)
+        else:
+            pointer = self._pointer(f"final_{target}", f"final_{target}")
+            address = self._state_address(pointer, rows, cols, transposed)
+        masks = self._masks(rows, cols, inside)
+        return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
+
+    def _read(self, address: str, masks: str) -> str:
+        return f"tl.load({address}, mask={masks}, other=0.0)" if masks else f"tl.load({address})"
+
+    # ---- parameters ---------------------------------------------------------------------------------------------
+
+    def _pointer(self, name: str, value: str) -> str:
+        """The pointer parameter of a tensor of the launcher."""
+        if name not in self.pointers:
+            self.pointers[name] = [Argument(self.names.new(f"{identifier(name)}_ptr"), value)]
+        return self.pointers[name][0].name
+
+    def _strided(self, name: str, value: str, kind: str, rows: str, cols: str) -> str:
+        """The variable that points to a caller's tensor for this batch and head; registers pointer and strides."""
+        if name not in self.bases:
+            pointer = self._pointer(name, value)
+            leading = ("b", "t", "h") if kind == TOKEN else ("h",)
+            dims = [*leading, *map(word, tensor_axes(rows, cols, kind))]
+            strides = [Argument(self.names.new(f"{name}_stride_{d}"), f"{value}.stride({i})") for i, d in enumerate(dims)]
+            self.pointers[name] += strides
+            base = self.names.new(f"{name}_base")
+            named = dict(zip(leading, strides, strict=False))
+            terms = [f"{i} * {named[i].name}" for i in ("b", "h") if i in named]
+            self.bases[name] = f"{base} = {pointer} + {' + '.join(terms)}"
+        return self.bases[name].split(" ", 1)[0]
+
+    # ---- addresses ----------------------------------------------------------------------------------------------
+
+    def _token_address(self, node: Node) -> str:
+        name, rows, cols = node["name"], node.type.rows, node.type.cols
+        base = self._strided(name, name, TOKEN, rows, cols)
+        stride = self.pointers[name][2].name
+        start = "col_start" if node["block"] == COL else "start"
+        shift = node["offset"]
+        first = f"({start} {'+' if shift > 0 else '-'} {abs(shift)})" if shift else start
+        return self._tile_address(f"{base} + {first} * {stride}", name, rows, cols, stride)
+
+    def _tile_address(self, base: str, name: str, rows: str, cols: str, row_stride: str = "") -> str:
+        """A tile of a strided tensor: its dimension strides are the last ones registered."""
+        kind_axes = tensor_axes(rows, cols, TOKEN if row_stride else PARAM)
+        strides = [a.name for a in self.pointers[name]][len(self.pointers[name]) - len(kind_axes) :]
+        terms = [base]
+        if rows == CHUNK:
+            terms.append(f"row[:, None] * {row_stride}")
+        elif rows != ONE:
+            terms.append(f"{over(rows)}[:, None] * {strides[0]}")
+        if cols != ONE:
+            terms.append(f"{over(cols)}[None, :] * {strides[-1]}")
+        return " + ".join(terms)
+
+    def _buffer_address(self, buffer: Buffer, col: bool, transposed: bool = False) -> str:
+        rows, cols = (buffer.cols, buffer.rows) if transposed else (buffer.rows, buffer.cols)
+        pointer = self._pointer(buffer.name, buffer.name)
+        if buffer.extent == PER_CHUNK:
+            tile = f"((b * heads + h) * chunks + {'m' if col else 'n'})"
+        elif buffer.extent == PER_SEQUENCE:
+            tile = "(b * heads + h)"
+        else:
+            return self._output_address(pointer, rows, cols, "col_start" if col else "start")
+        return self._dense(pointer, tile, rows, cols, transposed)
+
+    def _state_address(self, pointer: str, rows: str, cols: str, transposed: bool) -> str:
+        return self._dense(pointer, "(b * heads + h)", rows, cols, transposed)
+
+    def _dense(self, pointer: str, tile: str, rows: str, cols: str, transposed: bool) -> str:
+        """A tile of a contiguous tensor of tiles; `transposed`: in memory its columns come first."""
+        sizes = [s for s in (self._size(rows), self._size(cols)) if s != "1"]
+        base = f"{pointer} + {tile}" + (f" * ({' * '.join(sizes)})" if sizes else "")
+        row_step, col_step = ("1", self._size(rows)) if transposed else (self._size(cols), "1")
+        return " + ".join([base, *self._index(rows, "[:, None]", row_step), *self._index(cols, "[None, :]", col_step)])
+
+    def _output_address(self, pointer: str, rows: str, cols: str, start: str = "start") -> str:
+        """A tile of a contiguous `[B, T, H, *dims]` tensor."""
+        sizes = [s for s in (self._size(rows) if rows != CHUNK else "1", self._size(cols)) if s != "1"]
+        dims = f" * ({' * '.join(sizes)})" if sizes else ""
+        base = f"{pointer} + ((b * time + {start}) * heads + h){dims}"
+        if rows == CHUNK:
+            row_terms = [f"row[:, None] * (heads{''.join(f' * {s}' for s in sizes)})"]
+        else:
+            row_terms = self._index(rows, "[:, None]", self._size(cols))
+        return " + ".join([base, *row_terms, *self._index(cols, "[None, :]", "1")])
+
+    def _index(self, axis: str, place: str, step: str) -> list[str]:
+        if axis == ONE:
+            return []
+        index = ("row" if axis == CHUNK else over(axis)) + place
+        return [index if step == "1" else f"{index} * {step}"]
+
+    def _size(self, axis: str) -> str:
+        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or size_name(axis)
+
+    # ---- masks --------------------------------------------------------------------------------------------------
+
+    def _token_mask(self, offset: int, col: bool, rows: str) -> str | None:
+        """Which tokens of a (shifted) chunk lie inside the sequence; None when all do."""
+        prefix = "col_" if col else ""
+        if rows != CHUNK:
+            if offset == 0:
+                return None
+            return f"{prefix}start + {offset} < time" if offset > 0 else f"{prefix}start >= {-offset}"
+        if offset == 0:
+            return f"{prefix}inside[:, None]"
+        if offset > 0:
+            return f"(row < {prefix}left - {offset})[:, None]"
+        return f"((row + {prefix}start >= {-offset}) & (row < {prefix}left + {-offset}))[:, None]"
+
+    def _masks(self, rows: str, cols: str, inside: str | None) -> str:
+        masks = [self.validity(axis, side) for side, axis in ((0, rows), (1, cols)) if self.is_padded(axis)]
+        both = ([inside] if inside else []) + masks
+        return " & ".join(both if len(both) == 1 or not inside or rows == CHUNK else [f"({inside})", *masks])
+
+    # ---- definitions --------------------------------------------------------------------------------------------
+
+    def grid_axes(self) -> list[str]:
+        return [axis for axis, role in self.kernel.roles if role == GRID]
+
+    def axis_definitions(self) -> list[tuple[str, str]]:
+        """Index vectors of the dimension axes: (name, statement)."""
+        lines = []
+        for axis, role in self.kernel.roles:
+            whole = f"tl.arange(0, {block_name(axis)})"
+            first = f"block_of_{word(axis)} * {block_name(axis)} + " if role == GRID else ""
+            lines.append((over(axis), f"{over(axis)} = {first}{whole}"))
+        return lines
+
+    def step_form(self) -> bool:
+        return self.plan.form == STEP
+
+
+def over(axis: str) -> str:
+    """The variable that holds the indices along an axis."""
+    return f"over_{word(axis)}"
+
+
+def launch_constants(frame: Frame, sizes: Mapping[str, str]) -> dict[str, str]:
+    """What the launcher passes for every compile-time parameter a kernel may have."""
+    blocks = {block_name(a): f"padded({sizes[a]})" for a, role in frame.kernel.roles if role != GRID}
+    return {**LAUNCH_CONSTANTS, **{size_name(a): sizes[a] for a, _ in frame.kernel.roles}, **blocks}

@@ -1,0 +1,169 @@
+"""Tile operations shared by the kernels: running sums, binary levels, triangular inverses.
+
+A tile's rows are the tokens of a chunk. Sums of decays are matrix products with matrices of zeros and ones, exact
+because the other operand is split into bfloat16 parts: PARTS of them, or one float32 product when PARTS is 0.
+"""
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def weigh_rows(weights, x, PARTS: tl.constexpr):
+    """`weights @ x` for weights of 0 and 1."""
+    if PARTS == 0:
+        total = tl.dot(weights.to(tl.float32), x, input_precision="ieee")
+    else:
+        binary = weights.to(tl.bfloat16)
+        high = x.to(tl.bfloat16)
+        rest = x - high.to(tl.float32)
+        middle = rest.to(tl.bfloat16)
+        total = tl.dot(binary, middle)
+        if PARTS == 3:
+            low = (rest - middle.to(tl.float32)).to(tl.bfloat16)
+            total = tl.dot(binary, low, total)
+        total = tl.dot(binary, high, total)
+    return total
+
+
+@triton.jit
+def weigh_cols(x, weights, PARTS: tl.constexpr):
+    """`x @ weights` for weights of 0 and 1."""
+    if PARTS == 0:
+        total = tl.dot(x, weights.to(tl.float32), input_precision="ieee")
+    else:
+        binary = weights.to(tl.bfloat16)
+        high = x.to(tl.bfloat16)
+        rest = x - high.to(tl.float32)
+        middle = rest.to(tl.bfloat16)
+        total = tl.dot(middle, binary)
+        if PARTS == 3:
+            low = (rest - middle.to(tl.float32)).to(tl.bfloat16)
+            total = tl.dot(low, binary, total)
+        total = tl.dot(high, binary, total)
+    return total
+
+
+@triton.jit
+def sum_weights(C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """Row i holds ones for the rows that a running sum has added up at row i."""
+    i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    if REVERSE:
+        ones = m > i if EXCLUSIVE else m >= i
+    else:
+        ones = m < i if EXCLUSIVE else m <= i
+    return ones
+
+
+@triton.jit
+def running_sum(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
+    """Running sum over the rows of a tile."""
+    return weigh_rows(sum_weights(x.shape[0], REVERSE, EXCLUSIVE), x, PARTS)
+
+
+@triton.jit
+def running_sum_transposed(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
+    """Running sum over the columns: `running_sum` of the transposed tile, transposed."""
+    return weigh_cols(x, tl.trans(sum_weights(x.shape[1], REVERSE, EXCLUSIVE).to(tl.float32)), PARTS)
+
+
+@triton.jit
+def running_sum_column(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """Running sum of a column; the exclusive one adds up only what it counts."""
+    C: tl.constexpr = x.shape[0]
+    flat = tl.reshape(x, (C,))
+    if EXCLUSIVE:
+        total = tl.sum(tl.where(sum_weights(C, REVERSE, EXCLUSIVE), flat[None, :], 0.0), axis=1)
+    else:
+        total = tl.cumsum(flat, axis=0, reverse=REVERSE)
+    return tl.reshape(total, (C, 1))
+
+
+@triton.jit
+def segment_sum(g, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
+    """D_ij = sum of g over j+1..i (exclusive: j+1..i-1); reverse: i..j-1 (i+1..j-1). Column j adds up only its rows."""
+    C: tl.constexpr = g.shape[0]
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    taken = tl.where(i < j, g, 0.0) if REVERSE else tl.where(i > j, g, 0.0)
+    if EXCLUSIVE:
+        total = weigh_rows(sum_weights(C, REVERSE, True), taken, PARTS)
+    else:
+        total = tl.cumsum(taken, axis=0, reverse=REVERSE)
+    return total
+
+
+@triton.jit
+def level_mask(a, level, REVERSE: tl.constexpr):
+    """At level s = 2**level: keeps (i, j) with i in an odd block of s rows, j in the even one before (reverse: swapped)."""
+    C: tl.constexpr = a.shape[0]
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    neighbours = ((i >> level) ^ (j >> level)) == 1
+    ordered = i < j if REVERSE else i > j
+    return tl.where(neighbours & ordered, a, 0.0)
+
+
+@triton.jit
+def pair_weights(level, C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """Row i holds ones for the rows between row i and the boundary of its pair of blocks of 2**level rows."""
+    i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    same = (i >> level) == (m >> level)
+    odd = ((i >> level) & 1) == 1
+    if REVERSE:
+        query = m > i if EXCLUSIVE else m >= i
+        ones = (odd & (m < i)) | (~odd & query)
+    else:
+        query = m < i if EXCLUSIVE else m <= i
+        ones = (odd & query) | (~odd & (m > i))
+    return same & ones
+
+
+@triton.jit
+def pair_distance(g, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
+    """Sum of g between a row and the boundary of its pair of blocks of 2**level rows."""
+    C: tl.constexpr = g.shape[0]
+    weights = pair_weights(level, C, REVERSE, EXCLUSIVE)
+    if g.shape[1] == 1:
+        total = tl.sum(tl.where(weights, tl.trans(g), 0.0), axis=1, keep_dims=True)
+    else:
+        total = weigh_rows(weights, g, PARTS)
+    return total
+
+
+@triton.jit
+def unit_inverse(n, LEVELS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr):
+    """(I + n)^-1 of a strictly triangular tile, by binary levels: X <- X - X (n on the level) X."""
+    C: tl.constexpr = n.shape[0]
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    x = tl.where(i == j, 1.0, 0.0) - level_mask(n, 0, REVERSE)
+    for level in range(1, LEVELS):
+        right = tl.dot(level_mask(n, level, REVERSE), x, input_precision=PRECISION)
+        x -= tl.dot(x, right, input_precision=PRECISION)
+    return x
+
+
+@triton.jit
+def rotate(theta, a, INVERSE: tl.constexpr):
+    """Rotates interleaved pairs of columns by the angles theta (half as many columns)."""
+    ROWS: tl.constexpr = a.shape[0]
+    HALF: tl.constexpr = a.shape[1] // 2
+    cos = tl.cos(theta)
+    sin = -tl.sin(theta) if INVERSE else tl.sin(theta)
+    even, odd = tl.split(tl.reshape(a, (ROWS, HALF, 2)))
+    turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
+    return tl.reshape(turned, (ROWS, 2 * HALF))
+
+
+@triton.jit
+def logaddexp(a, b):
+    """log(e^a + e^b); both may be -inf."""
+    return tl.where(a == b, a + 0.6931471805599453, tl.maximum(a, b) + tl.log(1.0 + tl.exp(-tl.abs(a - b))))
+
+
+@triton.jit
+def tanh(x):
+    """Hyperbolic tangent, without cancellation near zero and without overflow far from it."""
+    e = tl.exp(-2.0 * tl.abs(x))
+    large = (1.0 - e) / (1.0 + e)
+    small = tl.abs(x) * (1.0 - x * x * (1.0 / 3.0 - x * x * (2.0 / 15.0)))
+    size = tl.where(tl.abs(x) < 0.125, small, large)
+    return tl.where(x < 0, -size, size)

@@ -1,0 +1,66 @@
+"""Rewrites products whose left operand is a transposed, computed tile.
+
+Triton 3.4 to 3.7 compile `tl.dot(tl.trans(x), y)` wrongly for Hopper where x is a 16-bit cast of a dot's result.
+Such an x is computed in its transposed form from the start: `(a b)^T = b^T a^T`, and so on down to loaded tiles.
+"""
+
+from collections.abc import Callable
+
+from smir.ir import tile
+from smir.ir.graph import Node, rebuild, substitute, walk
+from smir.ir.ops import POINTWISE
+from smir.ir.tile import CARRIED
+
+MADE_BY_PRODUCTS = frozenset("dot unit_inverse pair_distance level_sum cumsum segment_sum".split())
+MIRROR = {"lower": "upper", "strict_lower": "strict_upper", "upper": "lower", "strict_upper": "strict_lower", "eye": "eye"}
+
+
+def has_products(root: Node) -> bool:
+    """Whether the kernel computes this value with a matrix product."""
+    return any(n.op in MADE_BY_PRODUCTS or n.op == "load" and n["kind"] == CARRIED for n in walk([root]))
+
+
+def without_transposed_products(root: Node) -> Node:
+    """The same value without `dot(transpose(x), y)` of an x made by matrix products."""
+
+    def replace(node: Node) -> Node | None:
+        if node.op == "dot" and node.args[0].op == "transpose" and not _thin(node) and has_products(node.args[0]):
+            left, right = node.args
+            return tile.dot(transposed(left.args[0]), without_transposed_products(right))
+        return None
+
+    return substitute(root, replace)
+
+
+def transposed(node: Node) -> Node:
+    """The transposed tile, computed so; a `transpose` is left on what can't be."""
+    if not has_products(node):
+        return tile.transpose(node)
+    if node.op in POINTWISE:
+        return tile.pointwise(node.op, *(transposed(a) for a in node.args))
+    rule = _RULES.get(node.op)
+    return rule(node) if rule else tile.transpose(rebuild(node, map(without_transposed_products, node.args)))
+
+
+def _thin(node: Node) -> bool:
+    a, b = node.args
+    return tile.ONE in (a.type.rows, a.type.cols, b.type.cols)
+
+
+def _dot(n: Node) -> Node:
+    left, right = n.args
+    return tile.dot(transposed(right), tile.transpose(without_transposed_products(left)))
+
+
+_RULES: dict[str, Callable[[Node], Node]] = {
+    "dot": _dot,
+    "transpose": lambda n: without_transposed_products(n.args[0]),
+    "broadcast": lambda n: tile.broadcast(transposed(n.args[0]), n.type.cols, n.type.rows),
+    "sum": lambda n: tile.reduce_sum(transposed(n.args[0]), 1 - n["axis"]),
+    "reduce_max": lambda n: tile.reduce_max(transposed(n.args[0]), 1 - n["axis"]),
+    "mask": lambda n: tile.mask(transposed(n.args[0]), MIRROR[n["kind"]], n["fill"]),
+    "unit_inverse": lambda n: tile.unit_inverse(transposed(n.args[0]), not n["reverse"]),
+    "level_mask": lambda n: tile.level_mask(transposed(n.args[0]), not n["reverse"]),
+    "level_sum": lambda n: tile.level_sum(transposed(n.args[0])),
+    "rotate": lambda n: tile.rotate(transposed(n.args[0]), transposed(n.args[1]), 1 - n["axis"], n["inverse"]),
+}

@@ -1,0 +1,47 @@
+"""What every benchmark shares: timing, a table, and JSON under benchmarks/results."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def best_seconds(call: Callable[[], Any], repeats: int = 3) -> float:
+    """The fastest of several runs, after one that isn't counted."""
+    call()
+    found = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def publish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
+    """Prints the table and writes it, with the machine's description, to `results/<name>.json`."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    Console().print(table)
+    machine = {
+        "cpus": os.cpu_count(),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+    facts = {"title": title, "machine": machine, "rows": [dict(zip(columns, row, strict=True)) for row in rows]}
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}.json"
+    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    return path

@@ -1,0 +1,169 @@
+"""What the names of a spec stand for, collected before any equation is read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from smir.errors import SpecNameError, SpecTypeError
+from smir.frontends import syntax
+from smir.frontends.constants import evaluate
+from smir.frontends.dimensions import axes
+from smir.frontends.functions import FUNCTIONS
+from smir.frontends.masks import MASKS
+from smir.frontends.names import OUTPUT, TIME_INDEX, check_value_name, listing, nearest
+from smir.ir.dims import TIME, Dim
+from smir.ir.interval import REAL, Interval
+from smir.ir.mixer import INPUT, PARAM, Declaration
+from smir.source import Span
+
+RESERVED = frozenset(FUNCTIONS) | frozenset(MASKS)
+
+
+@dataclass(frozen=True)
+class DeclaredState:
+    """A state before its update is known."""
+
+    name: str
+    dims: tuple[Dim, ...]
+    initial: float
+    span: Span
+
+
+@dataclass
+class Symbols:
+    """One namespace for all values, another for dimensions. Filled by `collect`, read-only afterwards."""
+
+    constants: dict[str, float] = field(default_factory=dict)
+    declarations: dict[str, Declaration] = field(default_factory=dict)
+    states: dict[str, DeclaredState] = field(default_factory=dict)
+    definitions: dict[str, syntax.Definition] = field(default_factory=dict)
+    updates: dict[str, syntax.Definition] = field(default_factory=dict)
+    introduced: dict[str, Span] = field(default_factory=dict)
+
+    @property
+    def output(self) -> syntax.Definition:
+        return self.updates[OUTPUT]
+
+    @property
+    def dimension_names(self) -> frozenset[str]:
+        """The dimensions whose sizes a call's arguments tell."""
+        return frozenset(n for d in self.declarations.values() for dim in d.dims for n in dim.names) | TIME.names
+
+    def known(self) -> frozenset[str]:
+        """Every name that may stand in an expression."""
+        return frozenset(self.introduced) | RESERVED
+
+
+def collect(spec: syntax.Spec) -> Symbols:
+    """The names of a spec. Raises SpecNameError and SpecTypeError."""
+    symbols = Symbols()
+    for statement in spec.statements:
+        match statement:
+            case syntax.Constant():
+                _introduce(symbols, statement.name)
+                value = evaluate(statement.value, symbols.constants, "the value of a constant")
+                symbols.constants[statement.name.name] = value
+            case syntax.Declaration():
+                _declare(symbols, statement)
+            case syntax.State():
+                _declare_state(symbols, statement)
+            case syntax.Definition():
+                pass
+    for statement in spec.statements:
+        if isinstance(statement, syntax.Definition):
+            _define(symbols, statement)
+    _check_complete(symbols, spec)
+    return symbols
+
+
+def check_dimensions_known(symbols: Symbols, dims: tuple[Dim, ...], span: Span) -> None:
+    """Raises SpecNameError for a dimension whose size no argument of a call would tell."""
+    for name in sorted({n for dim in dims for n in dim.names} - symbols.dimension_names):
+        known = symbols.dimension_names - TIME.names
+        close = nearest(name, known)
+        hint = f"did you mean `{close}`?" if close else f"the dimensions of inputs and parameters are {listing(sorted(known))}"
+        raise SpecNameError(f"the dimension `{name}` belongs to no input or parameter, so its size is unknown", span, hint)
+
+
+def _introduce(symbols: Symbols, name: syntax.Name) -> None:
+    check_value_name(name.name, name.span, RESERVED)
+    if name.name == OUTPUT:
+        raise SpecNameError("`y` is reserved: it is the output", name.span, "choose another name")
+    if name.name in symbols.introduced:
+        line = symbols.introduced[name.name].line
+        raise SpecNameError(f"`{name.name}` is defined twice, first at line {line}", name.span, "every name has one meaning")
+    symbols.introduced[name.name] = name.span
+
+
+def _declare(symbols: Symbols, statement: syntax.Declaration) -> None:
+    dims = axes(statement.dims, time_allowed=statement.kind == PARAM)
+    promised = _interval(statement.range, symbols.constants) if statement.range else REAL
+    for name in statement.names:
+        _introduce(symbols, name)
+        symbols.declarations[name.name] = Declaration(statement.kind, name.name, dims, promised, name.span)
+
+
+def _declare_state(symbols: Symbols, statement: syntax.State) -> None:
+    dims = axes(statement.dims, time_allowed=False)
+    what = "the initial value of a state"
+    initial = evaluate(statement.initial, symbols.constants, what) if statement.initial else 0.0
+    for name in statement.names:
+        _introduce(symbols, name)
+        symbols.states[name.name] = DeclaredState(name.name, dims, initial, name.span)
+
+
+def _interval(promise: syntax.Range, constants: Mapping[str, float]) -> Interval:
+    lo = evaluate(promise.lo, constants, "the end of a range")
+    hi = evaluate(promise.hi, constants, "the end of a range")
+    interval = Interval(lo, hi, promise.lo_open, promise.hi_open)
+    if lo > hi or (lo == hi and (promise.lo_open or promise.hi_open)):
+        raise SpecTypeError(f"the range {interval} is empty", promise.span, "write the smaller end first")
+    return interval
+
+
+def _define(symbols: Symbols, statement: syntax.Definition) -> None:
+    """Sorts a definition into state updates, the output, and local definitions."""
+    name, indices = statement.name, statement.indices
+    if name.name in symbols.states or name.name == OUTPUT:
+        if name.name in symbols.updates:
+            line = symbols.updates[name.name].span.line
+            raise SpecNameError(f"`{name.name}` is defined twice, first at line {line}", name.span, "one equation each")
+        _check_target(symbols, statement)
+        symbols.updates[name.name] = statement
+    elif len(indices) == 1:
+        raise _bad_single_index(symbols, statement)
+    else:
+        if len(indices) > 2:
+            raise SpecTypeError(f"{len(indices)} indices, an index formula has two", indices[2].span, "`M[i, j] = ...`")
+        _introduce(symbols, name)
+        symbols.definitions[name.name] = statement
+
+
+def _check_target(symbols: Symbols, statement: syntax.Definition) -> None:
+    """An update stands at `[t]`; the output at `[t]` or bare."""
+    name, indices = statement.name.name, statement.indices
+    at_t = len(indices) == 1 and isinstance(indices[0], syntax.Name) and indices[0].name == TIME_INDEX
+    if at_t or (name == OUTPUT and not indices):
+        return
+    span = indices[0].span if indices else statement.name.span
+    raise SpecTypeError(f"the equation of `{name}` must give its value at time t", span, f"write `{name}[t] = ...`")
+
+
+def _bad_single_index(symbols: Symbols, statement: syntax.Definition) -> SpecNameError:
+    name = statement.name.name
+    if name in symbols.declarations or name in symbols.constants:
+        kind = symbols.declarations[name].kind if name in symbols.declarations else "constant"
+        return SpecNameError(f"`{name}` is defined twice: it is already a {kind}", statement.name.span, "choose another name")
+    hint = f"write `{name} = ...` for a local definition, or declare `state {name}: ...`"
+    return SpecNameError(f"`{name}` is not a declared state", statement.name.span, hint)
+
+
+def _check_complete(symbols: Symbols, spec: syntax.Spec) -> None:
+    if not any(d.kind == INPUT for d in symbols.declarations.values()):
+        raise SpecNameError("the mixer has no input", spec.name.span, "declare one: `input v: V`")
+    if OUTPUT not in symbols.updates:
+        raise SpecNameError("the mixer has no output", spec.name.span, "write `y[t] = ...`, or `y = ...` of whole sequences")
+    for state in symbols.states.values():
+        check_dimensions_known(symbols, state.dims, state.span)
+        if state.name not in symbols.updates:
+            hint = f"write `{state.name}[t] = ...`"
+            raise SpecNameError(f"the state `{state.name}` has no equation", state.span, hint)

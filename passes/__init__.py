@@ -1,0 +1,1 @@
+"""Passes: pure functions from one IR to the next. Recognition, masks, forms, partitioning; one file a pass."""

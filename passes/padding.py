@@ -1,0 +1,75 @@
+"""What a tile holds in the rows beyond the end of the sequence, where every load is zero.
+
+The algebra of a chunk needs zeros there in what a token writes and in its log decay. Most often they are there
+already (`k * 0`, `1 - exp(0)`); where they are not, `valid_rows` puts them.
+"""
+
+import math
+
+import numpy as np
+
+from smir.ir.graph import Node, walk
+from smir.ir.ops import POINTWISE
+from smir.ir.tile import TOKEN
+
+# Anything: possibly infinite or NaN. A finite number that isn't known is None.
+UNSAFE = math.nan
+# Operations that can turn a finite number that isn't known into an infinite one.
+_RISKY = frozenset({"div", "log", "pow", "sqrt", "logaddexp"})
+
+
+def padding_values(root: Node) -> dict[Node, float | None]:
+    """For every node below the root the number in its padding rows: known, None (finite), or NaN (anything)."""
+    values: dict[Node, float | None] = {}
+    for node in walk([root]):
+        values[node] = _value(node, [values[a] for a in node.args])
+    return values
+
+
+def padding_value(root: Node) -> float | None:
+    """The number in the root's padding rows: known, None (some finite number), or NaN (anything)."""
+    return padding_values(root)[root]
+
+
+def vanishes(root: Node) -> bool:
+    """Whether the padding rows are zero."""
+    return padding_value(root) == 0.0
+
+
+def finite(root: Node) -> bool:
+    """Whether the padding rows hold finite numbers, so that a zero factor wins over them."""
+    value = padding_value(root)
+    return value is None or math.isfinite(value)
+
+
+def _value(node: Node, args: list[float | None]) -> float | None:
+    if node.op == "load":
+        # a delayed token beyond the end is a real one
+        return 0.0 if node["kind"] == TOKEN and node["offset"] >= 0 else None
+    if node.op == "const":
+        return float(node["value"])
+    if any(a is not None and math.isnan(a) for a in args):
+        return UNSAFE
+    if node.op in ("mul", "dot") and 0.0 in args and all(a is None or math.isfinite(a) for a in args):
+        return 0.0
+    if node.op in ("broadcast", "transpose", "rotate"):
+        return _same(args[-1]) if node.op == "rotate" else args[0]
+    if node.op == "sum":
+        return _same(args[0])
+    if node.op == "valid_rows":
+        return float(node["fill"])
+    return _pointwise(node, args)
+
+
+def _same(value: float | None) -> float | None:
+    """Sums and rotations keep zero; of anything else they make another finite number."""
+    return value if value == 0.0 else None if value is None or math.isfinite(value) else UNSAFE
+
+
+def _pointwise(node: Node, args: list[float | None]) -> float | None:
+    if node.op not in POINTWISE or None in args:
+        risky = node.op in _RISKY and not (node.op == "div" and args[1] is None and args[0] == 0.0)
+        return UNSAFE if risky else 0.0 if node.op == "div" else None
+    with np.errstate(all="ignore"):
+        result = float(POINTWISE[node.op].numpy(*(np.float64(a) for a in args)))
+    return result

@@ -1,0 +1,144 @@
+"""The command `smir`: check, explain, compile, emit, verify and list, on a spec file or a library name.
+
+Exit codes: 0 fine, 1 a verification failed, 2 an error of the spec or the call (one message on stderr).
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from smir.errors import ArgumentError, SmirError
+
+app = typer.Typer(
+    help="Compile sequence mixers: a step equation or a masked operator in, programs and kernels out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Spec = Annotated[str, typer.Argument(help="a library name, a spec file, the text itself, or - for standard input")]
+Json = Annotated[bool, typer.Option("--json", help="print JSON")]
+Form = Annotated[str | None, typer.Option("--form", help="step, chunked or quadratic (default: the cheapest)")]
+Chunk = Annotated[int | None, typer.Option("--chunk", help="tokens per chunk")]
+Backend = Annotated[str | None, typer.Option("--backend", help="numpy or triton (default: by the arrays)")]
+Sizes = Annotated[list[str] | None, typer.Option("--size", help="NAME=NUMBER, the size of a dimension (repeatable)")]
+
+
+@app.command()
+def check(spec: Spec, as_json: Json = False) -> None:
+    """Read and type-check a spec, and say what it declares."""
+    from smir.frontends import parse_mixer
+    from smir.tables import show_declarations
+
+    show_declarations(parse_mixer(_source(spec)), as_json)
+
+
+@app.command()
+def explain(spec: Spec, form: Form = None, backend: Backend = None, sizes: Sizes = None, as_json: Json = False) -> None:
+    """What was recognised, which forms are legal and why others are not, what they cost."""
+    found = _compiled(spec, form, backend, None).explain(**_sizes(sizes))
+    _print_json(found.to_json()) if as_json else print(found)
+
+
+@app.command(name="compile")
+def compile_command(
+    spec: Spec,
+    form: Form = None,
+    chunk: Chunk = None,
+    backend: Backend = None,
+    print_ir_after_all: Annotated[
+        bool, typer.Option("--print-ir-after-all", help="print the IR after every pass")
+    ] = False,
+    time_passes: Annotated[bool, typer.Option("--time-passes", help="print the time of every pass")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compile a spec to kernel plans, verifying after every pass."""
+    from smir.compiler import Options
+    from smir.tables import show_compilation
+
+    mixer = _compiled(spec, form, backend, chunk, Options(print_after_all=print_ir_after_all))
+    show_compilation(mixer, time_passes, as_json)
+
+
+@app.command()
+def emit(
+    spec: Spec,
+    out: Annotated[Path, typer.Option("-o", "--out", help="folder for the files")] = Path("."),
+    form: Form = None,
+    chunk: Chunk = None,
+    backend: Backend = "numpy",
+    as_json: Json = False,
+) -> None:
+    """Write the program as readable source: numpy alone, or Triton kernels with their launcher."""
+    files = _compiled(spec, form, backend, chunk).emit(out)
+    _print_json({"files": [str(f) for f in files]}) if as_json else print(*files, sep="\n")
+
+
+@app.command()
+def verify(
+    spec: Spec,
+    chunk: Chunk = None,
+    tokens: Annotated[int, typer.Option("--tokens", "-T", help="length of the random sequences")] = 50,
+    seed: Annotated[int, typer.Option("--seed", help="of the random arguments")] = 0,
+    sizes: Sizes = None,
+    as_json: Json = False,
+) -> None:
+    """Compare every legal form with the float64 oracle on random arguments inside the promised ranges."""
+    from smir.tables import show_report
+
+    report = _compiled(spec, None, None, chunk).verify(T=tokens, seed=seed, sizes=_sizes(sizes))
+    _print_json(report.to_json()) if as_json else show_report(report)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command(name="list")
+def list_command(as_json: Json = False) -> None:
+    """The specs of the library."""
+    from smir.tables import show_library
+
+    show_library(as_json)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs the command; never a traceback for what a person did wrong."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(arguments, prog_name="smir")
+    except SmirError as error:
+        print(json.dumps(error.to_json()) if "--json" in arguments else f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+def _source(spec: str) -> Any:
+    from smir.source import Source
+    from smir.specs import find_spec
+
+    return Source("<stdin>", sys.stdin.read()) if spec == "-" else find_spec(spec)
+
+
+def _compiled(spec: str, form: str | None, backend: str | None, chunk: int | None, options: Any = None) -> Any:
+    from smir.compiled import compile_source
+    from smir.compiler import Options
+
+    return compile_source(_source(spec), form=form, backend=backend, chunk=chunk, options=options or Options())
+
+
+def _sizes(sizes: list[str] | None) -> dict[str, int]:
+    found = {}
+    for text in sizes or []:
+        name, _, number = text.partition("=")
+        if not (name.isidentifier() and number.isdigit() and int(number) > 0):
+            raise ArgumentError(f"--size {text!r} is not NAME=NUMBER", hint="for example --size K=64")
+        found[name] = int(number)
+    return found
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))

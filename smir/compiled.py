@@ -1,0 +1,188 @@
+"""What `smir.compile` returns: a mixer that can be called, explained, verified and printed."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from smir.binding import Bound, bind
+from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form
+from smir.errors import ArgumentError, BackendError, FormError
+from smir.explain import Explanation, reference_sizes
+from smir.explain import explain as explain_compilation
+from smir.ir.kernel import KernelPlan
+from smir.ir.mixer import Mixer
+from smir.passes.cost import Cost, plan_cost
+from smir.passes.select_form import GPU, NUMPY, Machine, select_form
+from smir.source import Source
+from smir.specs import find_spec
+
+NUMPY_BACKEND, TRITON_BACKEND = "numpy", "triton"
+MACHINES = {NUMPY_BACKEND: NUMPY, TRITON_BACKEND: GPU}
+REFERENCE_TOKENS = 4096
+LEVELS = ("mixer", "recurrence", "operators", "tile", "plan")
+
+
+def compile(
+    spec: str | Path, *, form: str | None = None, backend: str | None = None, chunk: int | None = None
+) -> "CompiledMixer":
+    """Compiles a spec: a library name, a path, or the text itself (it has a newline or begins with `mixer`).
+
+    `form` is `step`, `chunked` or `quadratic`; without it every call takes the cheapest legal one at its sizes.
+    `backend` is `numpy` or `triton`; without it the arrays decide: CUDA tensors run on Triton, all others on numpy.
+    `chunk` is the number of tokens per chunk. Raises SmirError for everything that is wrong with them.
+    """
+    return compile_source(find_spec(spec), form=form, backend=backend, chunk=chunk)
+
+
+def compile_source(
+    source: Source,
+    *,
+    form: str | None = None,
+    backend: str | None = None,
+    chunk: int | None = None,
+    options: Options | None = None,
+) -> "CompiledMixer":
+    """The same for a text whose origin is known."""
+    if backend is not None and backend not in MACHINES:
+        raise BackendError(f"there is no backend {backend!r}", hint=f"one of {', '.join(MACHINES)}")
+    if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
+        raise ArgumentError(f"chunk is a positive number of tokens, not {chunk!r}", hint="64 suits most mixers")
+    done = compile_spec(source, options or Options())
+    if form is not None:
+        require_form(done, form)
+    return CompiledMixer(done, form, backend, chunk)
+
+
+class CompiledMixer:
+    """A compiled mixer. Call it with arrays `[B, T, H, dims...]` (parameters `[H, dims...]`), by position or name."""
+
+    def __init__(self, compilation: Compilation, form: str | None, backend: str | None, chunk: int | None) -> None:
+        self.compilation = compilation
+        self.backend = backend
+        self._form, self._chunk = form, chunk
+        self._choices: dict[tuple[Any, ...], str] = {}
+
+    def __repr__(self) -> str:
+        return f"<mixer {self.spec.name}, forms {', '.join(self.forms)}>"
+
+    def __call__(
+        self,
+        *args: Any,
+        state: Mapping[str, Any] | None = None,
+        return_state: bool = False,
+        check_ranges: bool = False,
+        **named: Any,
+    ) -> Any:
+        """y `[B, T, H, dims...]`, in the arrays' own type and on their device; with `return_state` also the final states.
+
+        `state` maps the spec's state names to arrays `[B, H, dims...]`, with which the mixer goes on. `check_ranges`
+        checks the values against the ranges that the spec promises. Raises SmirError before anything runs.
+        """
+        bound = bind(self.spec, args, named, state, check_ranges=check_ranges)
+        y, final = self._run(bound)
+        return (bound.output(y), bound.states(final)) if return_state else bound.output(y)
+
+    # ---- facts --------------------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> Mixer:
+        """The typed spec."""
+        return self.compilation.spec
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """The legal forms."""
+        return self.compilation.forms
+
+    @property
+    def form(self) -> str:
+        """The form asked for, or the cheapest one at a long sequence of reference sizes."""
+        return self.form_for(T=REFERENCE_TOKENS)
+
+    def form_for(self, T: int, sequences: int = 1, backend: str | None = None, **sizes: int) -> str:
+        """The form that a call would take at these sizes; `sequences` is batch times heads."""
+        if self._form is not None:
+            return self._form
+        if self.forms == (DIRECT,):
+            return DIRECT
+        known = {**reference_sizes(self.compilation), **sizes}
+        machine = self._machine(backend)
+        key = (machine.name, T, sequences, *sorted(known.items()))
+        if key not in self._choices:
+            self._choices[key] = select_form(self._costs, machine, T, known, sequences)
+        return self._choices[key]
+
+    def plan(self, form: str | None = None) -> KernelPlan | None:
+        """The kernel plan of a form (default: the chosen one); None for a mixer that only runs as written."""
+        form = form or self.form
+        require_form(self.compilation, form)
+        return self.compilation.plans.get(form)
+
+    def ir(self, level: str = "plan", form: str | None = None) -> str:
+        """The IR as text: `mixer`, `recurrence`, `operators`, `tile` or `plan` (the last two of a form)."""
+        from smir.ir.printer import print_ir
+
+        if level not in LEVELS:
+            raise ArgumentError(f"there is no IR level {level!r}", hint=f"one of {', '.join(LEVELS)}")
+        form = form or self.form
+        require_form(self.compilation, form)
+        by_form = {"tile": self.compilation.tiles, "plan": self.compilation.plans}
+        found = by_form[level].get(form) if level in by_form else getattr(self.compilation, level)
+        if found is None:
+            raise FormError(f"{self.spec.name} has no {level} IR", hint="`explain` says which law breaks")
+        return print_ir(found)
+
+    def explain(self, **sizes: int) -> Explanation:
+        """What was recognised, which forms are legal and why others aren't, what they cost and where they cross."""
+        return explain_compilation(self.compilation, self.form, sizes)
+
+    def verify(self, **options: Any) -> Any:
+        """Every legal form against the float64 oracle; see `smir.verify.verify` for the options."""
+        from smir.verify import verify
+
+        return verify(self.compilation, **({"chunk": self._chunk} if self._chunk else {}), **options)
+
+    # ---- source -------------------------------------------------------------------------------------------------
+
+    def sources(self, backend: str | None = None) -> dict[str, str]:
+        """The program as readable source files, by file name."""
+        return _emitter(backend or self.backend or NUMPY_BACKEND)(self)
+
+    def source(self, backend: str | None = None) -> str:
+        """The program as one readable text."""
+        files = self.sources(backend)
+        return (
+            "\n\n".join(f"# ---- {name}\n{text}" for name, text in files.items())
+            if len(files) > 1
+            else next(iter(files.values()))
+        )
+
+    def emit(self, folder: str | Path, backend: str | None = None) -> tuple[Path, ...]:
+        """Writes the source files into the folder, which is made if need be, and returns their paths."""
+        folder, files = Path(folder), self.sources(backend)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (folder / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise ArgumentError(
+                f"can't write to {folder}: {error.strerror or error}", hint="name another folder"
+            ) from error
+        return tuple(folder / name for name in files)
+
+    # ---- running ------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _costs(self) -> dict[str, Cost]:
+        return {form: plan_cost(plan) for form, plan in self.compilation.plans.items()}
+
+    def _machine(self, backend: str | None) -> Machine:
+        return MACHINES[backend or self.backend or NUMPY_BACKEND]
+
+    def chunk_for(self, form: str, T: int, backend: str | None = None) -> int:
+        """Tokens per chunk of a call of this form and length."""
+        machine = self._machine(backend)
+        return self._chunk if self._chunk and form != "step" else machine.chunk_of(form, T)
+
+    def _run(self, bound: Bound) -> tuple[Any, Mapping[str, Any]]: ...

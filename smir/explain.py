@@ -1,0 +1,101 @@
+"""`mixer.explain()`: what was recognised, which forms are legal and why others aren't, what they cost, where they cross."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from smir.compiler import FORMS, Compilation
+from smir.ir.operator import Operator
+from smir.passes.cost import Cost, plan_cost
+from smir.passes.select_form import GPU, NUMPY, Machine, crossovers, select_form
+
+REFERENCE_LENGTHS = (64, 512, 4096, 32768)
+REFERENCE_DIMENSION = 64
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Facts for people (`str`) and machines (`to_json`)."""
+
+    mixer: str
+    states: tuple[dict[str, str], ...]
+    forms: tuple[str, ...]
+    chosen: str
+    obstacles: Mapping[str, tuple[str, ...]]
+    costs: Mapping[str, Mapping[str, str]]
+    crossovers: Mapping[str, tuple[str, ...]]
+    choices: Mapping[str, Mapping[int, str]]
+    notes: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"mixer": self.mixer, "states": list(self.states), "forms": list(self.forms), "chosen": self.chosen,
+                "obstacles": {f: list(o) for f, o in self.obstacles.items()}, "costs": self.costs,
+                "crossovers": {m: list(c) for m, c in self.crossovers.items()},
+                "choices": self.choices, "notes": list(self.notes)}  # fmt: skip
+
+    def __str__(self) -> str:
+        lines = [f"mixer {self.mixer}"]
+        lines += [f"  state {s['name']} ({s['shape']}): {s['transition']}, {s['direction']}" for s in self.states]
+        lines += [f"  forms: {', '.join(self.forms)}; chosen: {self.chosen}"]
+        lines += [f"  no {form} form: {why}" for form, reasons in self.obstacles.items() for why in reasons]
+        for form, cost in self.costs.items():
+            lines.append(f"  cost of {form} per batch and head:")
+            lines += [f"    {what}: {amount}" for what, amount in cost.items()]
+        for machine, found in self.crossovers.items():
+            lines += [f"  on {machine}: {text}" for text in found] or [
+                f"  on {machine}: {self._only(machine)} at every T"
+            ]
+        return "\n".join([*lines, *(f"  {n}" for n in self.notes)])
+
+    def _only(self, machine: str) -> str:
+        return next(iter(self.choices[machine].values()))
+
+
+def explain(done: Compilation, chosen: str, sizes: Mapping[str, int] | None = None) -> Explanation:
+    """Everything known about the choice of a form; `sizes` of the dimension names count for the crossovers."""
+    costs = {form: plan_cost(plan) for form, plan in done.plans.items()}
+    known = {**reference_sizes(done), **(sizes or {})}
+    crossed, choices = {}, {}
+    for machine in (NUMPY, GPU) if costs else ():
+        crossed[machine.name] = _crossings(costs, machine, known)
+        choices[machine.name] = {T: select_form(costs, machine, T, known, 1) for T in REFERENCE_LENGTHS}
+    note = f"crossovers at {', '.join(f'{n}={s}' for n, s in known.items())}, one sequence" if costs else ""
+    return Explanation(
+        mixer=done.spec.name,
+        states=tuple(_state(o) for o in done.operators.operators) if done.operators else (),
+        forms=done.forms,
+        chosen=chosen,
+        obstacles={f: tuple(map(str, done.obstacles[f])) for f in FORMS if f in done.obstacles},
+        costs={form: _formulas(cost) for form, cost in costs.items()},
+        crossovers=crossed,
+        choices=choices,
+        notes=(note,) if note else (),
+    )
+
+
+def reference_sizes(done: Compilation) -> dict[str, int]:
+    """A size for every dimension name of the kernels, for predictions made before any array is seen."""
+    declared = [d for item in (*done.spec.declarations, *done.spec.states) for d in item.dims]
+    names = {n for d in (*declared, *done.spec.output_dims) for n in d.names} - {"T"}
+    return dict.fromkeys(sorted(names), REFERENCE_DIMENSION)
+
+
+def _state(o: Operator) -> dict[str, str]:
+    return {"name": o.state, "shape": f"{o.rows} x {o.cols}", "transition": o.kind, "direction": o.direction}
+
+
+def _crossings(costs: Mapping[str, Cost], machine: Machine, sizes: Mapping[str, int]) -> tuple[str, ...]:
+    return tuple(f"{c.after} is faster than {c.before} from T = {c.tokens}"
+                 for c in crossovers(costs, machine, sizes, 1))  # fmt: skip
+
+
+def _formulas(cost: Cost) -> dict[str, str]:
+    parts = {"flops": cost.flops, "elements moved": cost.moved, "operations in sequence": cost.sequential}
+    return {name: _readable(expression) for name, expression in parts.items()}
+
+
+def _readable(expression: Any) -> str:
+    import sympy
+
+    text = str(sympy.expand(expression)).replace("dim_", "").replace("**", "^")
+    return text.replace("log(C)/log(2)", "log2(C)")

@@ -1,0 +1,92 @@
+"""Kernel plan: which kernels run, over which grid and loops, and what they keep in memory between them.
+
+A plan is what a tile program becomes after partitioning. Every kernel's arithmetic is tile IR; a plan adds only
+where tiles come from (buffers), where they go (stores), what runs in parallel (grid) and what in order (loops).
+"""
+
+from dataclasses import dataclass
+
+from smir.ir.graph import Node
+from smir.ir.tile import Scan, TileLeaf
+
+# Buffer shapes, by what one program reads or writes of them.
+PER_CHUNK, PER_SEQUENCE, PER_TOKEN = "chunk", "sequence", "token"
+# Axis roles: the whole axis in one tile, or one block of it per program.
+FULL, GRID = "full", "grid"
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """Memory of a plan's own, `rows x cols` elements for every (batch, head) and every chunk (PER_CHUNK).
+
+    `dtype` is `float32`, or `product` for the type in which matrix products take their operands.
+    """
+
+    name: str
+    rows: str
+    cols: str
+    extent: str = PER_CHUNK
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Store:
+    """Writes a tile: to a Buffer, to the output (`y`), or to a final state (`state` is its name)."""
+
+    target: str
+    value: Node
+    transposed: bool = False
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A sequential loop over chunks (`scan.order`). `stores` happen in every iteration, before the carries move on;
+    `final_stores` after the last one, where `carried` means the final value."""
+
+    scan: Scan
+    stores: tuple[Store, ...] = ()
+    final_stores: tuple[Store, ...] = ()
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One launch. Without loops: one program per (batch, head, chunk) that evaluates `stores`.
+
+    With `loops` over all chunks (`forward`, `backward`): one program per (batch, head), the loop inside.
+    With loops over `earlier` / `later` chunks: one program per (batch, head, chunk), then `stores` at the end.
+    `roles` gives every dimension axis FULL or GRID; a GRID axis adds a grid dimension of its blocks.
+    """
+
+    name: str
+    formula: str
+    loops: tuple[Loop, ...]
+    stores: tuple[Store, ...]
+    roles: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def sequential(self) -> bool:
+        """Whether the kernel walks over all chunks of a sequence in order."""
+        return any(loop.scan.order in ("forward", "backward") for loop in self.loops)
+
+    def role(self, axis: str) -> str:
+        return dict(self.roles).get(axis, FULL)
+
+    def roots(self) -> tuple[Node, ...]:
+        """Every value the kernel computes, in the order it needs them."""
+        inside = [n for loop in self.loops for n in (*(s.value for s in loop.stores), *(c.next for c in loop.scan.carries))]
+        after = [s.value for loop in self.loops for s in loop.final_stores]
+        return (*inside, *after, *(s.value for s in self.stores))
+
+
+@dataclass(frozen=True)
+class KernelPlan:
+    """All kernels of one form in launch order, with the buffers between them."""
+
+    name: str
+    form: str
+    leaves: tuple[TileLeaf, ...]
+    buffers: tuple[Buffer, ...]
+    kernels: tuple[Kernel, ...]
+
+    def buffer(self, name: str) -> Buffer:
+        return next(b for b in self.buffers if b.name == name)

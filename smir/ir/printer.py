@@ -1,0 +1,164 @@
+"""Any level of IR as readable text, one value a line: `%3 = exp(%2) : K x 1 @step`.
+
+Values are named after local definitions and leaves where these have a name, else numbered. `parser.parse_ir` reads
+the text back.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from smir.ir.graph import Node, walk
+from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
+from smir.ir.mixer import Mixer
+from smir.ir.operator import Diagonal, MicroStep, Operator, OperatorProgram, Write
+from smir.ir.text import is_name, show_attr, show_dims, show_interval, show_name
+from smir.ir.tile import Carry, Scan, TileLeaf, TileProgram
+
+IR = Mixer | OperatorProgram | TileProgram | KernelPlan
+Names = Mapping[Node, str]
+
+
+def print_ir(ir: IR) -> str:
+    """The text of a mixer, an operator program, a tile program or a kernel plan."""
+    if isinstance(ir, Mixer):
+        lines = _mixer(ir)
+    elif isinstance(ir, OperatorProgram):
+        lines = _operators(ir)
+    elif isinstance(ir, TileProgram):
+        lines = _tile(ir)
+    else:
+        lines = _plan(ir)
+    return "\n".join(lines) + "\n"
+
+
+# ---- values -----------------------------------------------------------------------------------------------------
+
+
+def name_values(roots: Iterable[Node], hints: Iterable[tuple[str, Node]] = ()) -> dict[Node, str]:
+    """A distinct name for every value below the roots, in the order in which they are computed."""
+    wanted: dict[Node, str] = {}
+    taken: set[str] = set()
+    nodes = list(walk(roots))
+    leaves = ((str(n["name"]), n) for n in nodes if not n.args and n.get("name") is not None)
+    for name, node in (*hints, *leaves):
+        if node not in wanted and name not in taken and is_name(name):
+            wanted[node] = name
+            taken.add(name)
+    names: dict[Node, str] = {}
+    for node in nodes:
+        names[node] = "%" + wanted.get(node, str(len(names)))
+    return names
+
+
+def _values(names: Names) -> Iterator[str]:
+    for node, name in names.items():
+        args = ", ".join(names[a] for a in node.args)
+        attrs = "".join(f" {key}={show_attr(value)}" for key, value in node.attrs)
+        yield f"{name} = {node.op}({args}){attrs} : {node.type}"
+
+
+def _block(head: str, body: Iterable[str]) -> list[str]:
+    return [f"{head} {{", *(f"  {line}" for line in body), "}"]
+
+
+# ---- mixer IR ---------------------------------------------------------------------------------------------------
+
+
+def _mixer(mixer: Mixer) -> list[str]:
+    names = name_values((*mixer.roots(), *(n for _, n in mixer.names)), mixer.names)
+    body = [f"{d.kind} {show_name(d.name)} : {show_dims(d.dims)}{show_interval(d.range)}" for d in mixer.declarations]
+    body += [f"state {show_name(s.name)} : {show_dims(s.dims)} = {float(s.initial)!r}" for s in mixer.states]
+    body += _values(names)
+    body += [f"update {show_name(s.name)} = {names[s.update]}" for s in mixer.states]
+    body += [f"output {names[mixer.output]} : {show_dims(mixer.output_dims)}"]
+    body += [f"name {show_name(name)} = {names[node]}" for name, node in mixer.names]
+    return _block(f"mixer {show_name(mixer.name)}", body)
+
+
+# ---- operator IR ------------------------------------------------------------------------------------------------
+
+
+def _operators(program: OperatorProgram) -> list[str]:
+    names = name_values((*program.vectors(), program.output), program.mixer.names)
+    body = [*_mixer(program.mixer), *_values(names)]
+    for operator in program.operators:
+        body += _operator(operator, names)
+    for r in program.reads:
+        body.append(f"read {show_name(r.name)} = {show_name(r.state)} {r.when} {names[r.query]}")
+    return _block("operators", [*body, f"output {names[program.output]}"])
+
+
+def _operator(operator: Operator, names: Names) -> list[str]:
+    flag = " transposed" if operator.transposed else ""
+    head = f"operator {show_name(operator.state)} : {operator.rows} x {operator.cols} {operator.direction}{flag}"
+    return _block(head, (line for step in operator.steps for line in _micro_step(step, names)))
+
+
+def _micro_step(step: MicroStep, names: Names) -> list[str]:
+    sides = (("scalar", step.decay.scalar), ("rows", step.decay.rows), ("cols", step.decay.cols))
+    decays = [_diagonal(side, part, names) for side, part in sides if part]
+    return _block("step", [*decays, *(_write(w, names) for w in step.writes)])
+
+
+def _diagonal(side: str, part: Diagonal, names: Names) -> str:
+    return f"decay {side} log={names[part.log]}" + (f" sign={names[part.sign]}" if part.sign else "")
+
+
+def _write(write: Write, names: Names) -> str:
+    value = f" value={names[write.value]}" if write.value else ""
+    erase = f" erase={names[write.erase.vector]} when={write.erase.when}" if write.erase else ""
+    return f"write left={names[write.left]}{value}{erase}"
+
+
+# ---- tile IR and kernel plans -----------------------------------------------------------------------------------
+
+
+def _tile(program: TileProgram) -> list[str]:
+    names = name_values(program.roots())
+    body = [*map(_leaf, program.leaves), *_values(names)]
+    for scan in program.scans:
+        body += _block(f"scan {scan.order}", _scan(scan, names))
+    return _block(f"tile {show_name(program.name)} {program.form}", [*body, f"output {names[program.output]}"])
+
+
+def _leaf(leaf: TileLeaf) -> str:
+    return f"leaf {leaf.kind} {show_name(leaf.name)} : {leaf.rows} x {leaf.cols}{show_interval(leaf.range)}"
+
+
+def _scan(scan: Scan, names: Names) -> list[str]:
+    exports = [f"export {show_name(name)} = {names[value]}" for name, value in scan.exports]
+    return [*(_carry(c, names) for c in scan.carries), *exports]
+
+
+def _carry(carry: Carry, names: Names) -> str:
+    state = "" if carry.state is None else f" state={show_attr(carry.state)}"
+    flag = " transposed" if carry.transposed else ""
+    start = f"{float(carry.initial)!r}{state}{flag}"
+    return f"carry {show_name(carry.name)} : {carry.rows} x {carry.cols} = {start} next={names[carry.next]}"
+
+
+def _plan(plan: KernelPlan) -> list[str]:
+    body = list(map(_leaf, plan.leaves))
+    body += [f"buffer {show_name(b.name)} : {b.rows} x {b.cols} {b.extent} {b.dtype}" for b in plan.buffers]
+    for kernel in plan.kernels:
+        body += _kernel(kernel)
+    return _block(f"plan {show_name(plan.name)} {plan.form}", body)
+
+
+def _kernel(kernel: Kernel) -> list[str]:
+    exports = (value for loop in kernel.loops for _, value in loop.scan.exports)
+    names = name_values((*exports, *kernel.roots()))
+    body = [f"role {show_name(axis)} {role}" for axis, role in kernel.roles]
+    body += _values(names)
+    for loop in kernel.loops:
+        body += _block(f"loop {loop.scan.order}", _loop(loop, names))
+    body += [_store("store", s, names) for s in kernel.stores]
+    return _block(f"kernel {show_name(kernel.name)} formula={show_attr(kernel.formula)}", body)
+
+
+def _loop(loop: Loop, names: Names) -> list[str]:
+    stores = [_store("store", s, names) for s in loop.stores]
+    return [*_scan(loop.scan, names), *stores, *(_store("final_store", s, names) for s in loop.final_stores)]
+
+
+def _store(word: str, store: Store, names: Names) -> str:
+    return f"{word} {show_name(store.target)} = {names[store.value]}" + (" transposed" if store.transposed else "")

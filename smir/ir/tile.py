@@ -1,0 +1,267 @@
+"""Tile IR: straight-line programs over 2-D tiles with named axes.
+
+A tile's axes are dimension names (`K`, `V`, `K/2`, `1`) or `CHUNK`, the tokens of the current chunk. A per-token
+vector is a row: `CHUNK x K`; a carried state is `K x V`. Pointwise operations broadcast axes `1`.
+
+Structure around the straight-line part (`TileProgram`): scans visit the chunks in order and carry tiles; the
+value `carried(name)` is what a scan holds *before* the current chunk. In the quadratic form a scan visits, for
+the current (row) chunk, the other (column) chunks instead, nearest first, and `carried` in the outputs is what
+it holds at the end.
+
+Level-dependent values: `level_mask` and `pair_distance` mean something only below a `level_sum`, which adds its
+argument over all levels s = 1, 2, 4, .. < C of the binary tree over a chunk's rows (DESIGN: the mixed tile).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from smir.errors import IRError
+from smir.ir.graph import Node, make, reaches, walk
+from smir.ir.interval import REAL, Interval
+from smir.ir.ops import POINTWISE
+
+CHUNK, ONE = "@C", "1"
+TOKEN, PARAM, CARRIED, BUFFER = "token", "param", "carried", "buffer"
+ROW, COL = "row", "col"
+STEP, CHUNKED, QUADRATIC = "step", "chunked", "quadratic"
+
+# Stand-in for the log of a decay of exactly zero: e^-16384 is 0 in every float type, and sums stay finite.
+LOG_ZERO = -16384.0
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Axes of a tile."""
+
+    rows: str
+    cols: str
+
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.cols}"
+
+
+# ---- leaves -----------------------------------------------------------------------------------------------------
+
+
+def token(name: str, rows: str, cols: str, offset: int = 0, block: str = ROW) -> Node:
+    """An input, shifted by `offset` tokens; zero outside the sequence.
+
+    With `rows` = CHUNK, the chunk's tokens as rows (`CHUNK x K`); in the step form, one token's value as declared
+    (a vector is a column `K x 1`). `block` is ROW for the current chunk, COL for the one a quadratic scan visits.
+    """
+    return make("load", (), Tile(rows, cols), kind=TOKEN, name=name, offset=offset, block=block)
+
+
+def param(name: str, rows: str, cols: str) -> Node:
+    """A parameter: a vector is a row (`1 x K`), a matrix as declared."""
+    return make("load", (), Tile(rows, cols), kind=PARAM, name=name)
+
+
+def carried(name: str, rows: str, cols: str) -> Node:
+    """The tile that a scan carries under this name."""
+    return make("load", (), Tile(rows, cols), kind=CARRIED, name=name)
+
+
+def buffer(name: str, rows: str, cols: str, block: str = ROW) -> Node:
+    """A tile that another kernel stored (kernel plans only)."""
+    return make("load", (), Tile(rows, cols), kind=BUFFER, name=name, block=block)
+
+
+def const(value: float) -> Node:
+    return make("const", (), Tile(ONE, ONE), value=float(value))
+
+
+# ---- operations -------------------------------------------------------------------------------------------------
+
+
+def pointwise(op: str, *args: Node) -> Node:
+    """An operation of the POINTWISE table."""
+    if op not in POINTWISE or len(args) != POINTWISE[op].arity:
+        raise IRError(f"tile op {op} with {len(args)} arguments")
+    rows = cols = ONE
+    for a in args:
+        rows, cols = _broadcast(rows, a.type.rows), _broadcast(cols, a.type.cols)
+    return make(op, args, Tile(rows, cols))
+
+
+def _broadcast(a: str, b: str) -> str:
+    if a != b and ONE not in (a, b):
+        raise IRError(f"tile axes {a} and {b} don't broadcast")
+    return b if a == ONE else a
+
+
+def dot(a: Node, b: Node) -> Node:
+    """Matrix product."""
+    if a.type.cols != b.type.rows:
+        raise IRError(f"dot of {a.type} and {b.type}")
+    return make("dot", (a, b), Tile(a.type.rows, b.type.cols))
+
+
+def transpose(a: Node) -> Node:
+    if a.op == "transpose":
+        return a.args[0]
+    return make("transpose", (a,), Tile(a.type.cols, a.type.rows))
+
+
+def broadcast(a: Node, rows: str, cols: str) -> Node:
+    if a.type == Tile(rows, cols):
+        return a
+    return make("broadcast", (a,), Tile(_broadcast(a.type.rows, rows), _broadcast(a.type.cols, cols)))
+
+
+def reduce_sum(a: Node, axis: int) -> Node:
+    return make("sum", (a,), Tile(ONE, a.type.cols) if axis == 0 else Tile(a.type.rows, ONE), axis=axis)
+
+
+def reduce_max(a: Node, axis: int) -> Node:
+    return make("reduce_max", (a,), Tile(ONE, a.type.cols) if axis == 0 else Tile(a.type.rows, ONE), axis=axis)
+
+
+def cumsum(a: Node, reverse: bool = False, exclusive: bool = False) -> Node:
+    """Running sum over the rows, summed directly (`exclusive` leaves the row itself out)."""
+    return make("cumsum", (a,), a.type, reverse=reverse, exclusive=exclusive)
+
+
+def segment_sum(g: Node, reverse: bool = False, exclusive: bool = False) -> Node:
+    """`CHUNK x 1` to `CHUNK x CHUNK`: D_ij = sum of g over j+1..i (j+1..i-1 when `exclusive`), 0 where that is empty.
+
+    `reverse`: over i..j-1 (i+1..j-1). Summed directly, never as a difference of prefixes.
+    """
+    return make("segment_sum", (g,), Tile(g.type.rows, g.type.rows), reverse=reverse, exclusive=exclusive)
+
+
+MASKS = ("lower", "strict_lower", "upper", "strict_upper", "eye")
+
+
+def mask(a: Node, kind: str, fill: float = 0.0) -> Node:
+    """Keeps the entries of a square tile that `kind` names, the others become `fill`."""
+    if kind not in MASKS or a.type.rows != a.type.cols:
+        raise IRError(f"mask {kind} of {a.type}")
+    return make("mask", (a,), a.type, kind=kind, fill=float(fill))
+
+
+def valid_rows(a: Node, fill: float = 0.0, block: str | None = None) -> Node:
+    """Rows of tokens beyond the end of the sequence become `fill` (the last chunk may be ragged).
+
+    `block` says whose rows they are; without it, the block of the loads that `a` is made of.
+    """
+    if a.type.rows != CHUNK:
+        raise IRError(f"valid_rows of {a.type}")
+    return make("valid_rows", (a,), a.type, fill=float(fill), block=block or block_of(a))
+
+
+def block_of(a: Node) -> str:
+    """Which chunk a tile's rows belong to: ROW unless it is made of COL loads."""
+    return COL if any(n.get("block") == COL for n in walk([a])) else ROW
+
+
+def unit_inverse(n: Node, reverse: bool = False) -> Node:
+    """(I + N)^-1 of a strictly lower (`reverse`: upper) triangular tile, by binary levels."""
+    return make("unit_inverse", (n,), n.type, reverse=reverse)
+
+
+def pair_distance(g: Node, reverse: bool = False, exclusive: bool = False) -> Node:
+    """`CHUNK x K`, at level s: sum of g between a row and the boundary of its pair of blocks of s rows.
+
+    Odd blocks hold the queries: from the block's start to the row (without it when `exclusive`); even blocks
+    hold the keys: from the next row to the block's end. `reverse` mirrors both in time. All sums of g itself.
+    """
+    return make("pair_distance", (g,), g.type, reverse=reverse, exclusive=exclusive)
+
+
+def level_mask(a: Node, reverse: bool = False) -> Node:
+    """`CHUNK x CHUNK`, at level s: keeps (i, j) where i is in an odd block and j in the even one before it.
+
+    `reverse`: i in the even block, j in the odd one after it.
+    """
+    return make("level_mask", (a,), a.type, reverse=reverse)
+
+
+def level_sum(a: Node) -> Node:
+    """The sum of a level-dependent tile over all levels."""
+    return make("level_sum", (a,), a.type)
+
+
+def rotate(theta: Node, a: Node, axis: int, inverse: bool = False) -> Node:
+    """Rotates interleaved pairs along `axis` by the angles theta (half as long on that axis)."""
+    return make("rotate", (theta, a), a.type, axis=axis, inverse=inverse)
+
+
+LEVEL_OPS = frozenset({"pair_distance", "level_mask"})
+STRUCTURAL = frozenset(
+    "load const dot transpose broadcast sum reduce_max cumsum segment_sum mask valid_rows unit_inverse "
+    "pair_distance level_mask level_sum rotate".split()
+)
+OPS = STRUCTURAL | frozenset(POINTWISE)
+
+
+def level_dependent(root: Node) -> set[Node]:
+    """The nodes below a `level_sum`'s argument that change from level to level."""
+    return reaches([root], lambda n: n.op in LEVEL_OPS)
+
+
+# ---- programs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Carry:
+    """A carried tile. `initial` holds before the first chunk: the mixer's state of that name (`state`), else a number."""
+
+    name: str
+    rows: str
+    cols: str
+    next: Node
+    initial: float = 0.0
+    state: str | None = None
+    transposed: bool = False
+
+    @property
+    def load(self) -> Node:
+        return carried(self.name, self.rows, self.cols)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A loop over chunks: `forward` / `backward` over all, or, in the quadratic form, over the chunks `earlier`
+    (`later`) than the current one, nearest first.
+
+    `exports` are values that a scan hands over per chunk to later scans and to the output, which read them as
+    `buffer(name)`. In the step form the output may depend on the last scan's carries only.
+    """
+
+    order: str
+    carries: tuple[Carry, ...]
+    exports: tuple[tuple[str, Node], ...] = ()
+
+
+@dataclass(frozen=True)
+class TileLeaf:
+    """What the program may load: `kind`, name, axes, and the promised range of its elements."""
+
+    kind: str
+    name: str
+    rows: str
+    cols: str
+    range: Interval = REAL
+
+
+@dataclass(frozen=True)
+class TileProgram:
+    """One form of one mixer: a pure function of a chunk's inputs and the carried tiles."""
+
+    name: str
+    form: str
+    leaves: tuple[TileLeaf, ...]
+    scans: tuple[Scan, ...]
+    output: Node
+
+    @property
+    def carries(self) -> tuple[Carry, ...]:
+        return tuple(c for s in self.scans for c in s.carries)
+
+    def roots(self) -> tuple[Node, ...]:
+        exports = (value for s in self.scans for _, value in s.exports)
+        return (*exports, *(c.next for c in self.carries), self.output)
+
+    def nodes(self) -> Iterator[Node]:
+        return walk(self.roots())

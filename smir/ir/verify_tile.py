@@ -1,0 +1,221 @@
+"""Rules of tile programs and kernel plans."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from smir.ir.graph import Node, walk
+from smir.ir.kernel import FULL, GRID, PER_CHUNK, PER_SEQUENCE, PER_TOKEN, Kernel, KernelPlan, Loop, Store
+from smir.ir.signatures import TILE_OPS
+from smir.ir.tile import (
+    BUFFER,
+    CARRIED,
+    CHUNK,
+    CHUNKED,
+    COL,
+    LEVEL_OPS,
+    ONE,
+    PARAM,
+    QUADRATIC,
+    ROW,
+    STEP,
+    TOKEN,
+    Carry,
+    Scan,
+    Tile,
+    TileLeaf,
+    TileProgram,
+)
+from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
+
+OUTPUT = "y"
+FORMS = (STEP, CHUNKED, QUADRATIC)
+ORDERS = ("forward", "backward", "earlier", "later")
+Axes = Mapping[str, Tile]
+
+
+def verify_tile(program: TileProgram) -> None:
+    """Raises IRError at the first node or part that breaks a rule of the tile IR."""
+    _check_form(program.form, program.leaves, program.roots())
+    check_unique([c.name for c in program.carries], "carry")
+    check_unique([name for s in program.scans for name, _ in s.exports], "export")
+    carried: dict[str, Tile] = {}
+    exported: dict[str, Tile] = {}
+    for scan in program.scans:
+        _check_scan(scan, program.form)
+        carried |= _carry_axes(scan)
+        roots = (*(c.next for c in scan.carries), *(value for _, value in scan.exports))
+        _check_loads(roots, program.leaves, carried, exported, f"the {scan.order} scan")
+        exported |= {name: value.type for name, value in scan.exports}
+    if program.form == STEP:
+        carried = _carry_axes(program.scans[-1]) if program.scans else {}
+    _check_loads((program.output,), program.leaves, carried, exported, "the output")
+
+
+def _check_form(form: str, leaves: tuple[TileLeaf, ...], roots: tuple[Node, ...]) -> None:
+    """What holds for every node of a form, wherever it stands."""
+    check_member(form, FORMS, "the form")
+    check_nodes(roots, TILE_OPS, Tile)
+    check_unique([leaf.name for leaf in leaves], "leaf")
+    for leaf in leaves:
+        check_member(leaf.kind, (TOKEN, PARAM), f"leaf {leaf.name}")
+    for node in walk(roots):
+        _check_structure(node)
+        if node.get("block", ROW) not in (ROW, COL):
+            refuse(node, f"a block is {ROW} or {COL}")
+        if node.get("block") == COL and form != QUADRATIC:
+            refuse(node, "only the quadratic form visits other chunks")
+        if form == STEP and CHUNK in (node.type.rows, node.type.cols):
+            refuse(node, "the step form has one token, no chunk")
+    _check_levels(roots)
+
+
+def _check_structure(node: Node) -> None:
+    square = node.op in ("mask", "unit_inverse", "level_mask")
+    if square and node.type.rows != node.type.cols:
+        refuse(node, "needs a square tile")
+    if node.op == "segment_sum" and node.args[0].type.cols != ONE:
+        refuse(node, "needs a column of numbers")
+    if node.op == "load" and node["kind"] not in (TOKEN, PARAM, CARRIED, BUFFER):
+        refuse(node, f"{node['kind']!r} is nothing to load")
+
+
+def _check_levels(roots: tuple[Node, ...]) -> None:
+    """What changes from level to level stays below a `level_sum`."""
+    dependent: set[Node] = set()
+    for node in walk(roots):
+        if node.op in LEVEL_OPS or (node.op != "level_sum" and any(a in dependent for a in node.args)):
+            dependent.add(node)
+    for root in roots:
+        if root in dependent:
+            culprit = next(n for n in walk([root]) if n in dependent)
+            refuse(culprit, "depends on the level outside of any level_sum")
+
+
+def _check_scan(scan: Scan, form: str) -> None:
+    check_member(scan.order, ORDERS if form == QUADRATIC else ORDERS[:2], f"the order of a scan in {form} form")
+    for carry in scan.carries:
+        if carry.next.type != Tile(carry.rows, carry.cols):
+            refuse(carry.next, f"carry {carry.name} is {carry.rows} x {carry.cols}")
+
+
+def _carry_axes(scan: Scan) -> dict[str, Tile]:
+    return {c.name: Tile(c.rows, c.cols) for c in scan.carries}
+
+
+def _check_loads(
+    roots: Iterable[Node], leaves: tuple[TileLeaf, ...], carried: Axes, buffers: Axes, where: str
+) -> None:
+    """Every load below the roots names something that is there, with its axes."""
+    known: dict[tuple[str, str], Tile] = {(leaf.kind, leaf.name): Tile(leaf.rows, leaf.cols) for leaf in leaves}
+    known |= {(CARRIED, name): axes for name, axes in carried.items()}
+    known |= {(BUFFER, name): axes for name, axes in buffers.items()}
+    for node in walk(roots):
+        if node.op != "load":
+            continue
+        axes = known.get((node["kind"], node["name"]))
+        if axes is None:
+            refuse(node, f"{where} has no {node['kind']} {node['name']} to load")
+        if axes != node.type:
+            refuse(node, f"{node['kind']} {node['name']} is {axes}")
+
+
+# ---- kernel plans -----------------------------------------------------------------------------------------------
+
+
+def verify_plan(plan: KernelPlan) -> None:
+    """Raises IRError at the first node or part that breaks a rule of kernel plans."""
+    roots = tuple(n for k in plan.kernels for n in _values(k))
+    _check_form(plan.form, plan.leaves, roots)
+    check_unique([b.name for b in plan.buffers], "buffer")
+    check_unique([k.name for k in plan.kernels], "kernel")
+    for b in plan.buffers:
+        check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN), f"buffer {b.name}")
+        check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
+    carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
+    states = {c.state: c for c in carries if c.state is not None}
+    clash = {b.name for b in plan.buffers} & {OUTPUT, *states}
+    if clash:
+        refuse(f"buffer {min(clash)}", "has the name of the output or of a state")
+    written: set[str] = set()
+    for kernel in plan.kernels:
+        _check_kernel(plan, kernel, states, written)
+    if OUTPUT not in {s.target for k in plan.kernels for s in _stores(k)}:
+        refuse(f"plan {plan.name}", f"nothing stores the output `{OUTPUT}`")
+
+
+def _values(kernel: Kernel) -> tuple[Node, ...]:
+    return (*(value for loop in kernel.loops for _, value in loop.scan.exports), *kernel.roots())
+
+
+def _stores(kernel: Kernel) -> Iterator[Store]:
+    for loop in kernel.loops:
+        yield from loop.stores
+        yield from loop.final_stores
+    yield from kernel.stores
+
+
+def _check_kernel(plan: KernelPlan, kernel: Kernel, states: Mapping[str, Carry], written: set[str]) -> None:
+    """Checks one kernel and adds the buffers it stores to `written`."""
+    for store in _stores(kernel):
+        _check_store(plan, store, states)
+    check_unique([c.name for loop in kernel.loops for c in loop.scan.carries], "carry")
+    carried: dict[str, Tile] = {}
+    for loop in kernel.loops:
+        _check_scan(loop.scan, plan.form)
+        carried |= _carry_axes(loop.scan)
+        written |= {s.target for s in loop.stores}
+        exported = {name: value.type for name, value in loop.scan.exports}
+        _check_loads(_loop_values(loop), plan.leaves, carried, _readable(plan, written) | exported, _where(kernel))
+        written |= {s.target for s in loop.final_stores}
+    stored = (s.value for s in kernel.stores)
+    _check_loads(stored, plan.leaves, carried, _readable(plan, written), _where(kernel))
+    written |= {s.target for s in kernel.stores}
+    _check_roles(kernel)
+
+
+def _where(kernel: Kernel) -> str:
+    return f"kernel {kernel.name} (where buffers must be written before they are read)"
+
+
+def _loop_values(loop: Loop) -> tuple[Node, ...]:
+    stores = (s.value for s in (*loop.stores, *loop.final_stores))
+    return (*(c.next for c in loop.scan.carries), *(value for _, value in loop.scan.exports), *stores)
+
+
+def _readable(plan: KernelPlan, written: set[str]) -> dict[str, Tile]:
+    return {b.name: Tile(b.rows, b.cols) for b in plan.buffers if b.name in written}
+
+
+def _check_store(plan: KernelPlan, store: Store, states: Mapping[str, Carry]) -> None:
+    found = store.value.type
+    found = Tile(found.cols, found.rows) if store.transposed else found
+    buffer = next((b for b in plan.buffers if b.name == store.target), None)
+    if buffer is not None and found != Tile(buffer.rows, buffer.cols):
+        refuse(store.value, f"buffer {buffer.name} is {buffer.rows} x {buffer.cols}")
+    if buffer is None and store.target != OUTPUT and store.target not in states:
+        refuse(f"store to {store.target}", "is neither a buffer, nor the output, nor a state")
+
+
+def _check_roles(kernel: Kernel) -> None:
+    check_unique([axis for axis, _ in kernel.roles], "role of axis")
+    for axis, role in kernel.roles:
+        check_member(role, (FULL, GRID), f"the role of axis {axis}")
+    grid = {axis for axis, role in kernel.roles if role == GRID}
+    if grid & {CHUNK, ONE}:
+        refuse(f"kernel {kernel.name}", f"axis {min(grid & {CHUNK, ONE})} can't be cut into blocks")
+    for node in walk(_values(kernel)):
+        bad = grid & set(combined_axes(node))
+        if bad:
+            refuse(node, f"combines elements along axis {min(bad)}, which kernel {kernel.name} cuts into blocks")
+
+
+def combined_axes(node: Node) -> Iterator[str]:
+    """The axes along which an operation combines elements, and axes that stand twice in one tile."""
+    if node.type.rows == node.type.cols:
+        yield node.type.rows
+    if node.op == "dot":
+        yield node.args[0].type.cols
+    elif node.op in ("sum", "reduce_max", "rotate"):
+        operand = node.args[-1].type
+        yield operand.rows if node["axis"] == 0 else operand.cols
+    elif node.op in ("cumsum", "segment_sum", "mask", "unit_inverse", "pair_distance", "level_mask"):
+        yield node.type.rows

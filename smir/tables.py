@@ -1,0 +1,92 @@
+"""Tables of the command line."""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from smir.ir.mixer import Mixer
+from smir.specs import find_spec, library_names
+
+if TYPE_CHECKING:
+    from smir.compiled import CompiledMixer
+    from smir.verify import Report
+
+
+def show_declarations(mixer: Mixer, as_json: bool) -> None:
+    """What a spec declares: kind, name, dimensions, range."""
+    rows = [(d.kind, d.name, _dims(d.dims), str(d.range)) for d in mixer.declarations]
+    rows += [("state", s.name, _dims(s.dims), f"starts at {s.initial:g}") for s in mixer.states]
+    rows.append(("output", "y", _dims(mixer.output_dims), ""))
+    if as_json:
+        keys = ("kind", "name", "dims", "range")
+        _print_json({"mixer": mixer.name, "values": [dict(zip(keys, row, strict=True)) for row in rows]})
+    else:
+        _print(f"mixer {mixer.name}", ("", "name", "dimensions", "range"), rows)
+
+
+def show_compilation(mixer: "CompiledMixer", time_passes: bool, as_json: bool) -> None:
+    """The kernels of the chosen form, and the time of every pass if asked."""
+    plan, seconds = mixer.plan(), mixer.compilation.seconds
+    kernels = (
+        [(k.name, "sequential" if k.sequential else "parallel over chunks", k.formula) for k in plan.kernels]
+        if plan
+        else []
+    )
+    if as_json:
+        _print_json({"mixer": mixer.spec.name, "forms": list(mixer.forms), "form": mixer.form,
+                     "kernels": [k[0] for k in kernels], "seconds": dict(seconds)})  # fmt: skip
+        return
+    print(f"{mixer.spec.name}: forms {', '.join(mixer.forms)}; chosen {mixer.form}")
+    if kernels:
+        _print("", ("kernel", "runs", "computes"), kernels)
+    if time_passes:
+        rows = [(name, f"{1e3 * s:.2f}") for name, s in [*seconds.items(), ("total", sum(seconds.values()))]]
+        _print("", ("pass", "ms"), rows)
+
+
+def show_report(report: "Report") -> None:
+    """The comparisons of `verify`."""
+    rows = [("ok" if r.passed else "FAIL", r.form, r.dtype, r.case, r.result, f"{r.error:.1e}", f"{r.allowed:.1e}")
+            for r in report.rows]  # fmt: skip
+    verdict = "verified" if report.passed else "FAILED"
+    _print(
+        f"{report.mixer}: {verdict}",
+        ("", "form", "dtype", "arguments", "result", "relative RMS error", "allowed"),
+        rows,
+    )
+    for text in report.unproved:
+        print(f"not proved bounded: {text}")
+
+
+def show_library(as_json: bool) -> None:
+    """Every library spec with its first comment."""
+    rows = [(name, _headline(find_spec(name).text)) for name in library_names()]
+    if as_json:
+        _print_json([{"name": name, "about": about} for name, about in rows])
+    else:
+        _print("", ("name", "about"), rows)
+
+
+def _headline(text: str) -> str:
+    """The first comment of a spec."""
+    comments = (line.partition("#")[2].strip() for line in text.splitlines())
+    return next((c for c in comments if c), "")
+
+
+def _dims(dims: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, dims)) or "scalar"
+
+
+def _print(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Cells are plain text: brackets of ranges and formulas are no markup."""
+    table = Table(*columns, title=title or None, title_justify="left")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console().print(table)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))

@@ -1,0 +1,150 @@
+"""`mixer.verify()`: every legal form against the float64 oracle, on seeded random arguments inside the promised ranges.
+
+The budget: in float64 a form agrees to 1e-9 of the oracle's RMS; in float32 its RMS error is at most twice that of the
+float32 step form (five times with an erase term), or 2e-6 of the oracle's RMS, whichever is larger. Outputs and final
+states alike, never a NaN.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smir.backends.numpy_reference.mixer_interpreter import run_mixer
+from smir.backends.numpy_reference.plan_interpreter import run_plan
+from smir.compiler import DIRECT, Compilation
+from smir.errors import ArgumentError
+from smir.ir.formula import formula
+from smir.ir.tile import STEP, TileProgram
+from smir.passes.exponents import USER, Exponent, exponent_report
+from smir.sampling import sample, sample_states
+
+Array = NDArray[Any]
+Results = dict[str, Array]
+FLOAT64_BUDGET, FLOAT32_BUDGET = 1e-9, 2e-6
+STEP_FACTOR, ERASE_FACTOR = 2.0, 5.0
+OUTPUT = "y"
+CASES = ("usual", "extreme")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One comparison: the RMS error of one result of one form, relative to the oracle's RMS, and what is allowed."""
+
+    form: str
+    dtype: str
+    case: str
+    result: str
+    error: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """NaN never passes."""
+        return self.error <= self.allowed
+
+
+@dataclass(frozen=True)
+class Report:
+    """All comparisons of one mixer, and the exps whose arguments aren't proved bounded."""
+
+    mixer: str
+    rows: tuple[Row, ...]
+    unproved: tuple[str, ...]
+    sizes: Mapping[str, int]
+
+    @property
+    def passed(self) -> bool:
+        return all(row.passed for row in self.rows)
+
+    def to_json(self) -> dict[str, object]:
+        rows = [{**asdict(row), "passed": row.passed} for row in self.rows]
+        return {"mixer": self.mixer, "passed": self.passed, "sizes": dict(self.sizes), "rows": rows,
+                "unproved_exponents": list(self.unproved)}  # fmt: skip
+
+    def __str__(self) -> str:
+        lines = [f"{self.mixer}: {'verified' if self.passed else 'FAILED'} at {_sizes(self.sizes)}"]
+        for row in self.rows:
+            mark = "ok  " if row.passed else "FAIL"
+            what = f"{row.form:<10}{row.dtype:<9}{row.case:<9}{row.result:<8}"
+            lines.append(f"  {mark} {what} error {row.error:.1e}  allowed {row.allowed:.1e}")
+        lines += [f"  not proved bounded: {e}" for e in self.unproved]
+        return "\n".join(lines)
+
+
+def verify(done: Compilation, *, chunk: int = 16, B: int = 2, T: int = 50, H: int = 2,
+           sizes: Mapping[str, int] | None = None, seed: int = 0) -> Report:  # fmt: skip
+    """Compares every legal form with the oracle; `sizes` are those of the spec's dimension names."""
+    if min(chunk, B, T, H) < 1:
+        raise ArgumentError(f"verify needs positive sizes, not chunk={chunk}, B={B}, T={T}, H={H}")
+    rows = [row for case in CASES for row in _case_rows(done, case, chunk, (B, T, H), sizes, seed)]
+    exps = {text for program in done.tiles.values() for text in unproved(program)}
+    return Report(
+        done.spec.name, tuple(rows), tuple(sorted(exps)), {"B": B, "T": T, "H": H, "chunk": chunk, **(sizes or {})}
+    )
+
+
+def unproved(program: TileProgram) -> list[str]:
+    """The exps of a program whose arguments aren't proved bounded, as text."""
+    return [_exponent(program.form, e) for e in exponent_report(program) if not e.proved]
+
+
+def _exponent(form: str, e: Exponent) -> str:
+    whose = "written in the spec" if e.origin == USER else "made by the compiler"
+    return f"{formula(e.node)} in {e.interval} ({form} form, {whose})"
+
+
+def _case_rows(done: Compilation, case: str, chunk: int, shape: tuple[int, int, int],
+               sizes: Mapping[str, int] | None, seed: int) -> list[Row]:  # fmt: skip
+    B, T, H = shape
+    arrays = sample(done.spec, B, T, H, sizes, seed, extreme=case == "extreme")
+    states = sample_states(done.spec, B, H, sizes, seed + 1) if case == "usual" and done.spec.states else None
+    oracle = _named(*run_mixer(done.spec, arrays, states))
+    rows, step32 = [], {}
+    for dtype in (np.float64, np.float32):
+        for form in done.forms:
+            if form == DIRECT:
+                continue
+            found = _named(
+                *run_plan(done.plans[form], _cast(arrays, dtype), _cast(states, dtype), chunk=_chunk(form, chunk))
+            )
+            errors = {name: _relative_rms(found[name], truth) for name, truth in oracle.items()}
+            if form == STEP and dtype is np.float32:
+                step32 = errors
+            for name, error in errors.items():
+                allowed = FLOAT64_BUDGET if dtype is np.float64 else _allowed32(done, step32.get(name, 0.0))
+                rows.append(Row(form, np.dtype(dtype).name, case, name, error, allowed))
+    return rows
+
+
+def _allowed32(done: Compilation, step_error: float) -> float:
+    erases = done.operators is not None and any(o.erases for o in done.operators.operators)
+    return max((ERASE_FACTOR if erases else STEP_FACTOR) * step_error, FLOAT32_BUDGET)
+
+
+def _chunk(form: str, chunk: int) -> int:
+    return 1 if form == STEP else chunk
+
+
+def _named(y: Array, states: Mapping[str, Array]) -> Results:
+    return {OUTPUT: y, **states}
+
+
+def _cast(arrays: Mapping[str, Array] | None, dtype: Any) -> Results | None:
+    return None if arrays is None else {name: a.astype(dtype) for name, a in arrays.items()}
+
+
+def _relative_rms(found: Array, truth: Array) -> float:
+    """RMS of the difference over the RMS of the truth; equal infinities count as no difference."""
+    with np.errstate(invalid="ignore"):
+        difference = np.where(found == truth, 0.0, found.astype(np.float64) - truth)
+        finite = np.where(np.isfinite(truth), truth, 0.0)
+        scale = float(np.sqrt(np.mean(finite**2)))
+        error = float(np.sqrt(np.mean(difference**2)))
+    return error / scale if scale else error
+
+
+def _sizes(sizes: Mapping[str, int]) -> str:
+    return " ".join(f"{name}={size}" for name, size in sizes.items())
