@@ -15,6 +15,9 @@ else
 TORCH ?= torch==2.13.0
 endif
 
+# Chunks are small matrices: threads inside BLAS only wait for each other, above all when tests run side by side.
+export OPENBLAS_NUM_THREADS ?= 1
+
 .PHONY: help setup demo test test-all lint format check types bench clean
 
 help:

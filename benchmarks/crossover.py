@@ -15,7 +15,7 @@ from smir.passes.select_form import NUMPY, crossovers
 
 MIXERS = ("linear_attention", "scalar_decay", "gla", "delta_rule", "gated_delta_rule")
 SIZES = (32, 64)
-HEADS, SHORTEST, LONGEST = 4, 64, 4096
+HEADS, SHORTEST, LONGEST = 4, 16, 1024
 
 
 def predicted(name: str, size: int) -> int | None:
@@ -31,18 +31,21 @@ def ratio(name: str, T: int, size: int) -> float:
     arrays = smir.sample(smir.compile(name).spec, B=1, T=T, H=HEADS, sizes={"K": size, "V": size})
     call = {n: a.astype(np.float32) for n, a in arrays.items()}
     quadratic, chunked = (smir.compile(name, form=form) for form in (QUADRATIC, CHUNKED))
-    return best_seconds(lambda: quadratic(**call)) / best_seconds(lambda: chunked(**call))
+    return best_seconds(lambda: quadratic(**call), 7) / best_seconds(lambda: chunked(**call), 7)
 
 
 def measured(name: str, size: int) -> int | None:
-    """The T at which the chunked form becomes the faster one, interpolated between powers of two."""
-    T, before = SHORTEST, ratio(name, SHORTEST, size)
-    while T < LONGEST:
-        after = ratio(name, 2 * T, size)
-        if before < 1 <= after:
-            return round(T * 2 ** (-math.log(before) / (math.log(after) - math.log(before))))
-        T, before = 2 * T, after
-    return None
+    """The T from which the chunked form stays the faster one, interpolated between powers of two."""
+    lengths = [SHORTEST << i for i in range((LONGEST // SHORTEST).bit_length())]
+    ratios = [ratio(name, T, size) for T in lengths]
+    slower = [i for i, r in enumerate(ratios) if r < 1]
+    if not slower:
+        return SHORTEST
+    last = slower[-1]
+    if last == len(lengths) - 1:
+        return None
+    before, after = math.log(ratios[last]), math.log(ratios[last + 1])
+    return round(lengths[last] * 2 ** (before / (before - after)))
 
 
 def main() -> list[tuple[str, int, int | str, int | str]]:

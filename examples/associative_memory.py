@@ -8,6 +8,7 @@ memory with its own key before its value is written (the writes are one token la
 
 import argparse
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +39,7 @@ class Memory:
     spec: str
     gates: Mapping[str, float] = field(default_factory=dict)
 
-    def arguments(self, mixer: CompiledMixer, q: Array, k: Array, v: Array) -> dict[str, Array]:
+    def arguments(self, mixer: CompiledMixer, q: Array, k: Array, v: Array) -> dict[str, Any]:
         """q, k, v and the constant gates, one number per time step or, for parameters, per head."""
         params = {d.name for d in mixer.spec.params}
         shapes = {name: (1,) if name in params else q.shape[:3] for name in self.gates}
@@ -92,8 +93,9 @@ def read_stream(tokens: int, key_size: int = KEY_SIZE, seed: int = 0) -> Stream:
 
 def predict(memory: Memory, mixer: CompiledMixer, stream: Stream) -> Array:
     """Whether the memory's strongest answer is the next byte, for every token `[T]`."""
-    answers = mixer(**memory.arguments(mixer, stream.q, stream.k, stream.v))[0, :, 0]
-    return np.argmax(answers, axis=-1) == stream.targets
+    answers: Array = mixer(**memory.arguments(mixer, stream.q, stream.k, stream.v))[0, :, 0]
+    hits: Array = answers.argmax(axis=-1) == stream.targets
+    return hits
 
 
 def operator_matrix(memory: Memory, mixer: CompiledMixer, stream: Stream, start: int, tokens: int) -> Array:
@@ -105,15 +107,24 @@ def operator_matrix(memory: Memory, mixer: CompiledMixer, stream: Stream, start:
 
 
 def baselines(stream: Stream) -> dict[str, Array]:
-    """Hits of always guessing the commonest byte, and of a table with one exact row per context."""
-    commonest = np.bincount(stream.targets).argmax()
-    table: dict[int, dict[int, int]] = {}
-    hits = np.zeros(len(stream.targets), bool)
-    for t, (context, target) in enumerate(zip(stream.contexts.tolist(), stream.targets.tolist(), strict=True)):
-        row = table.setdefault(context, {})
-        hits[t] = bool(row) and max(row, key=row.__getitem__) == target
-        row[target] = row.get(target, 0) + 1
-    return {"commonest byte": stream.targets == commonest, "exact table of contexts": hits}
+    """Hits of always guessing the commonest byte, and of a table with one exact row of counts per context.
+
+    The table guesses the commonest byte so far where the context is new.
+    """
+    targets = stream.targets.tolist()
+    table: dict[int, Counter[int]] = {}
+    overall: Counter[int] = Counter()
+    hits = np.zeros(len(targets), bool)
+    for t, (context, target) in enumerate(zip(stream.contexts.tolist(), targets, strict=True)):
+        row = table.setdefault(context, Counter())
+        hits[t] = _commonest(row or overall) == target
+        row[target] += 1
+        overall[target] += 1
+    return {"commonest byte": stream.targets == _commonest(overall), "exact table of contexts": hits}
+
+
+def _commonest(counts: Counter[int]) -> int | None:
+    return max(counts, key=counts.__getitem__, default=None)
 
 
 def time_forms(memory: Memory, stream: Stream, lengths: Sequence[int]) -> dict[str, dict[int, float]]:
@@ -154,8 +165,8 @@ def run(
 def show(results: Results, console: Console) -> None:
     """Two tables: accuracy per mixer, milliseconds per form as T grows."""
     accuracy = Table(title="next-byte accuracy, no training", title_justify="left")
-    for column in ("memory", "all forms verified", "form used", "accuracy", "second half"):
-        accuracy.add_column(column, justify="right" if column in ("accuracy", "second half") else "left")
+    for column in ("memory", "verified", "form used", "accuracy", "second half"):
+        accuracy.add_column(column, justify="right" if column in ("accuracy", "second half") else "left", no_wrap=True)
     for name, value in sorted(results.accuracy.items(), key=lambda item: item[1]):
         verified = {None: "", True: "yes", False: "NO"}[results.verified.get(name)]
         hits = results.hits[name]
@@ -163,7 +174,9 @@ def show(results: Results, console: Console) -> None:
         accuracy.add_row(name, verified, results.forms.get(name, ""), f"{value:.1%}", f"{half:.1%}")
     console.print(accuracy)
     lengths = sorted({T for forms in results.seconds.values() for times in forms.values() for T in times})
-    timing = Table("mixer", "form", *(f"T = {T}" for T in lengths), title="milliseconds per call", title_justify="left")
+    timing = Table(title="milliseconds per call of T tokens", title_justify="left")
+    for column in ("mixer", "form", *map(str, lengths)):
+        timing.add_column(column, justify="right" if column.isdigit() else "left", no_wrap=True)
     for name, forms in results.seconds.items():
         for form, times in forms.items():
             timing.add_row(name, form, *(f"{1e3 * times[T]:.1f}" if T in times else "-" for T in lengths))
@@ -205,7 +218,7 @@ def _batch(rows: Array) -> Array:
     return rows[None, :, None]
 
 
-def _seconds(mixer: CompiledMixer, call: Mapping[str, Array]) -> float:
+def _seconds(mixer: CompiledMixer, call: Mapping[str, Any]) -> float:
     start = time.perf_counter()
     mixer(**call)
     return time.perf_counter() - start

@@ -1,5 +1,6 @@
 """The demo's picture: accuracy over the text, time per form, and the mixers' T x T operator matrices."""
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,14 +36,15 @@ def save_picture(results: "Results", folder: Path) -> Path:
 
 
 def _accuracy(ax: Any, results: "Results") -> None:
+    baseline = itertools.cycle(("dotted", "dashed", "dashdot"))
     for name, hits in results.hits.items():
         window = min(WINDOW, len(hits))
         running = np.convolve(hits, np.ones(window) / window, mode="valid")
-        ax.plot(
-            np.arange(window, len(hits) + 1), running, label=name, color=None if name in results.operators else "0.6"
-        )
+        style = {} if name in results.operators else {"color": "0.5", "linestyle": next(baseline)}
+        ax.plot(np.arange(window, len(hits) + 1), running, label=name, **style)
     ax.set(title=f"next-byte accuracy, mean over {WINDOW} bytes", xlabel="bytes read", ylabel="accuracy")
-    ax.legend(fontsize="small")
+    ax.legend(fontsize="x-small", loc="upper center", ncols=4)
+    ax.set_ylim(0, 1)
 
 
 def _times(ax: Any, results: "Results") -> None:
@@ -50,6 +52,7 @@ def _times(ax: Any, results: "Results") -> None:
         for form, times in forms.items():
             milliseconds = [1e3 * s for s in times.values()]
             ax.loglog(list(times), milliseconds, STYLES.get(form, "-"), color=f"C{i}", label=f"{name}, {form}")
+    ax.set_xscale("log", base=2)
     ax.set(title="time of one call", xlabel="T", ylabel="milliseconds")
     ax.legend(fontsize="xx-small", ncols=2)
 

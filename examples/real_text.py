@@ -8,7 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-MODULES = ["argparse", "ast", "asyncio", "base64", "bisect", "calendar", "cmd", "codecs", "collections", "configparser", "contextlib", "copy", "csv", "ctypes", "datetime", "decimal", "difflib", "dis", "doctest", "email", "enum", "fileinput", "fractions", "functools", "gettext", "glob", "gzip", "heapq", "http.client", "inspect", "io", "itertools", "json", "locale", "logging", "math", "multiprocessing", "operator", "optparse", "os", "pathlib", "pickle", "pprint", "random", "re", "shutil", "smtplib", "socket", "sqlite3", "statistics", "string", "subprocess", "tarfile", "tempfile", "textwrap", "threading", "timeit", "tokenize", "typing", "unittest", "urllib.parse", "uuid", "weakref", "zipfile"]
+MODULES = (
+    "argparse ast asyncio base64 bisect calendar cmd codecs collections configparser contextlib copy csv ctypes "
+    "datetime decimal difflib dis doctest email enum fileinput fractions functools gettext glob gzip heapq http.client "
+    "inspect io itertools json locale logging math multiprocessing operator optparse os pathlib pickle pprint random "
+    "re shutil smtplib socket sqlite3 statistics string subprocess tarfile tempfile textwrap threading timeit tokenize "
+    "typing unittest urllib.parse uuid weakref zipfile"
+).split()
 
 
 def real_text(length: int) -> bytes:

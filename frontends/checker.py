@@ -23,9 +23,10 @@ def check_update(state: DeclaredState, equation: syntax.Definition, update: Node
         raise SpecTypeError(f"the equation of the state `{state.name}` doesn't depend on time", span, hint)
     if update.type.shape != (rows, cols):
         found, declared = f"{update.type.rows} x {update.type.cols}", f"{rows} x {cols}"
-        hint = "transpose it: `.T`" if update.type.shape == (cols, rows) else None
+        turned = update.type.shape == (cols, rows)
+        hint = "transpose it: `.T`" if turned else "a column is `n x 1`; `a @ b.T` of two columns is a matrix"
         message = f"the state `{state.name}` is declared {declared}, its equation gives {found}"
-        raise SpecTypeError(message, span, hint or "a column is `n x 1`; `a @ b.T` of two columns is a matrix")
+        raise SpecTypeError(message, span, hint)
 
 
 def output_dims(equation: syntax.Definition, output: Node) -> tuple[Dim, ...]:

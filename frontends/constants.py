@@ -39,10 +39,11 @@ def evaluate(expr: syntax.Expr, constants: Mapping[str, float], what: str) -> fl
         case syntax.Negate(arg=arg):
             return -evaluate(arg, constants, what)
         case syntax.Binary(op=op, left=left, right=right):
-            value = combine(op, evaluate(left, constants, what), evaluate(right, constants, what))
-            if value is None:
-                raise SpecTypeError(f"`{expr.span.text}` is not a number", expr.span, f"{what} is a number or `inf`")
-            return value
+            result = combine(op, evaluate(left, constants, what), evaluate(right, constants, what))
+            if result is None:
+                message = f"`{_brief(expr.span.text)}` is not a number"
+                raise SpecTypeError(message, expr.span, f"{what} is a number or `inf`")
+            return result
     hint = "numbers, `inf`, names of constants and + - * / ** are allowed here"
     if isinstance(expr, syntax.Name) and (close := nearest(expr.name, constants)):
         hint = f"did you mean the constant `{close}`?"

@@ -13,11 +13,11 @@ from smir.frontends.symbols import Symbols
 
 @dataclass(frozen=True)
 class Need:
-    """The equation of `user` reads `used` at t + offset."""
+    """The equation of `user` reads `used`: in the past (-1), at the same step (0) or in the future (1)."""
 
     user: str
     used: str
-    offset: int
+    direction: int
     where: syntax.Expr
 
 
@@ -49,27 +49,30 @@ def _needs(user: str, expr: syntax.Expr, symbols: Symbols) -> Iterator[Need]:
         node = pending.pop()
         pending.extend(node.children)
         if isinstance(node, syntax.Index) and isinstance(node.base, syntax.Name) and node.base.name in symbols.states:
-            yield Need(user, node.base.name, _offset(node, symbols), node)
+            if (direction := _direction(node.indices[0], symbols)) is not None:
+                yield Need(user, node.base.name, direction, node)
         elif isinstance(node, syntax.Name) and node.name in symbols.definitions:
             yield Need(user, node.name, 0, node)
 
 
-def _offset(read: syntax.Index, symbols: Symbols) -> int:
-    """The n of `[t + n]`; 0 for anything else, which the lowering refuses with a better message."""
-    match read.indices[0]:
+def _direction(index: syntax.Expr, symbols: Symbols) -> int | None:
+    """The sign of n in `t + n`; None for what is no such index, which the lowering will refuse."""
+    match index:
+        case syntax.Name(name=name) if name == TIME_INDEX:
+            return 0
         case syntax.Binary(op="+" | "-" as op, left=syntax.Name(name=name), right=right) if name == TIME_INDEX:
             try:
                 amount = evaluate(right, symbols.constants, "an offset")
             except SpecTypeError:
-                return 0
+                return None
             return 0 if amount == 0 else 1 if (amount > 0) == (op == "+") else -1
-    return 0
+    return None
 
 
 def _order_within_step(names: list[str], needs: list[Need]) -> tuple[str, ...]:
     graph = TopologicalSorter({name: [] for name in names})
     for need in needs:
-        if need.offset == 0:
+        if need.direction == 0:
             graph.add(need.user, need.used)
     try:
         return tuple(graph.static_order())
@@ -79,7 +82,7 @@ def _order_within_step(names: list[str], needs: list[Need]) -> tuple[str, ...]:
 
 
 def _same_step_cycle(cycle: list[str], needs: list[Need]) -> SpecCycleError:
-    first = next(n for n in needs if n.offset == 0 and (n.user, n.used) == (cycle[0], cycle[1]))
+    first = next(n for n in needs if n.direction == 0 and (n.user, n.used) == (cycle[0], cycle[1]))
     path = " -> ".join(f"`{name}`" for name in cycle)
     message = f"these equations need each other at the same time step: {path}"
     return SpecCycleError(message, first.where.span, "read a state of the step before: `S[t-1]`")
@@ -88,9 +91,9 @@ def _same_step_cycle(cycle: list[str], needs: list[Need]) -> SpecCycleError:
 def _check_directions(needs: list[Need]) -> None:
     """Equations that depend on each other must all look back, or all look ahead."""
     below = _closure(needs)
-    tied = [n for n in needs if n.offset != 0 and n.user in below.get(n.used, ())]
-    for ahead in (n for n in tied if n.offset > 0):
-        for back in (n for n in tied if n.offset < 0):
+    tied = [n for n in needs if n.direction != 0 and n.user in below.get(n.used, ())]
+    for ahead in (n for n in tied if n.direction > 0):
+        for back in (n for n in tied if n.direction < 0):
             if back.user == ahead.user or (back.user in below[ahead.user] and ahead.user in below[back.user]):
                 message = (
                     f"`{ahead.where.span.text}` needs the future and `{back.where.span.text}` the past of equations "

@@ -3,13 +3,14 @@
 from smir.errors import IRError, SpecTypeError
 from smir.frontends import syntax
 from smir.frontends.limits import MAX_DIMENSION
+from smir.frontends.names import check_spelling
 from smir.ir.dims import TIME, Dim
 
 _HINT = "a dimension is a name, a whole number, or + - * / of them: `K`, `16`, `K/2`"
 
 
 def dimension(expr: syntax.Expr) -> Dim:
-    """The dimension that an expression spells. Raises SpecTypeError when it spells none, or one that is never positive."""
+    """The dimension that an expression spells. Raises SpecTypeError when it spells none, or a number that is none."""
     dim = _convert(expr)
     if not dim.names and (not dim.terms or dim.terms[0][1].denominator != 1 or dim.terms[0][1] < 1):
         raise SpecTypeError(f"a dimension must be a positive whole number, found {dim}", expr.span, _HINT)
@@ -32,6 +33,7 @@ def axes(exprs: tuple[syntax.Expr, ...], time_allowed: bool) -> tuple[Dim, ...]:
 def _convert(expr: syntax.Expr) -> Dim:
     match expr:
         case syntax.Name(name=name):
+            check_spelling(name, expr.span)
             return Dim.name(name)
         case syntax.Number(value=value) if value <= MAX_DIMENSION and value == int(value):
             return Dim.number(int(value))

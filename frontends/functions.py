@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from smir.errors import SpecTypeError
-from smir.frontends.construct import diagonal, number, pointwise, rotation, transpose
+from smir.frontends.construct import diagonal, number, pointwise, rotation, shape_text, transpose
 from smir.ir import expr
 from smir.ir.dims import ONE, TIME, Dim
 from smir.ir.graph import Node
@@ -39,6 +39,10 @@ def _derived(name: str, doc: str, build: Callable[[Node], Node]) -> Function:
 
 def _softplus(x: Node) -> Node:
     return pointwise("logaddexp", x, number(0))
+
+
+def _logsigmoid(x: Node) -> Node:
+    return pointwise("neg", _softplus(pointwise("neg", x)))
 
 
 def _elu(x: Node) -> Node:
@@ -85,6 +89,10 @@ def _softmax(a: Node) -> Node:
     return transpose(expr.softmax(transpose(a))) if _entries(a) == 0 else expr.softmax(a)
 
 
+def _masked_softmax(a: Node, mask: Node) -> Node:
+    return transpose(expr.softmax(transpose(a), transpose(mask))) if _entries(a) == 0 else expr.softmax(a, mask)
+
+
 def _is_zeroed(a: Node) -> bool:
     """Whether a T x T value has a factor `where(condition, .., 0)`, as every one-sided mask is."""
     factors = [a] if a.type.shape == (TIME, TIME) else []
@@ -99,12 +107,11 @@ def _is_zeroed(a: Node) -> bool:
 
 def _sum(a: Node, dim: Dim) -> Node:
     matches = [axis for axis, d in enumerate(a.type.shape) if d == dim]
-    shape = f"{a.type.rows} x {a.type.cols}"
     if not matches:
-        raise SpecTypeError(f"sum over {dim} of a value that is {shape}", hint="name one of its two dimensions")
+        raise SpecTypeError(f"sum over {dim} of a value that is {shape_text(a)}", hint="name one of its two dimensions")
     if len(matches) == 2:
         raise SpecTypeError(
-            f"sum over {dim} of a value that is {shape}: which of the two?",
+            f"sum over {dim} of a value that is {shape_text(a)}: which of the two?",
             hint=f"`ones({dim}).T @ a` sums every column, `a @ ones({dim})` every row",
         )
     return expr.sum_over(a, matches[0])
@@ -132,13 +139,14 @@ def _check_end(end: Node) -> None:
 
 
 _RANGE = (INDEX, VALUE, VALUE, BODY)
+_EACH = "over a column's entries, otherwise over each row"
 
 _TABLE = (
     _elementwise("exp", "x", "e^x"),
     _elementwise("log", "x", "natural logarithm"),
     _elementwise("logaddexp", "a, b", "log(e^a + e^b) without overflow"),
     _elementwise("sigmoid", "x", "1 / (1 + e^-x)"),
-    _derived("logsigmoid", "log(sigmoid(x)) = -softplus(-x)", lambda x: pointwise("neg", _softplus(pointwise("neg", x)))),
+    _derived("logsigmoid", "log(sigmoid(x)) = -softplus(-x)", _logsigmoid),
     _derived("softplus", "log(1 + e^x) = logaddexp(x, 0)", _softplus),
     _derived("silu", "x * sigmoid(x)", lambda x: pointwise("mul", x, pointwise("sigmoid", x))),
     _derived("relu", "max(x, 0)", lambda x: pointwise("max", x, number(0))),
@@ -152,7 +160,7 @@ _TABLE = (
     _elementwise("sin", "x", "sine"),
     _elementwise("where", "c, a, b", "a where c holds (is not 0), b elsewhere"),
     Function("cumsum", "cumsum(A)", (VALUE,), "running sum over time of a bare T x n sequence", expr.cumsum),
-    Function("diag", "diag(x)", (VALUE,), "the diagonal matrix of a column: `diag(x) @ A` scales the rows of A", diagonal),
+    Function("diag", "diag(x)", (VALUE,), "the diagonal matrix of a column: `diag(x) @ A` scales A's rows", diagonal),
     Function("eye", "eye(K)", (DIMENSION,), "the K x K identity matrix", expr.eye),
     Function("ones", "ones(K)", (DIMENSION,), "a column of K ones", expr.ones),
     Function("size", "size(K)", (DIMENSION,), "the size of a dimension as a number: `q[t] / sqrt(size(K))`", size),
@@ -161,14 +169,12 @@ _TABLE = (
              _over_range("sum")),
     Function("prod", "prod(m, lo, hi, body)", _RANGE, "in index formulas: product over m = lo..hi; 1 when empty",
              _over_range("prod")),
-    Function("softmax", "softmax(A)", (VALUE,), "of a column over its entries, otherwise along each row", _softmax),
-    Function("softmax", "softmax(A, M)", (VALUE, VALUE), "along each row; entries where the mask M is 0 count as -inf",
-             expr.softmax),
-    _derived("l2norm", f"x / sqrt(sum of x^2 + {NORM_EPS:g}), of a column over its entries, otherwise of each row", _l2norm),
-    _derived("rmsnorm", f"x / sqrt(mean of x^2 + {RMS_EPS:g}), of a column over its entries, otherwise of each row", _rmsnorm),
-    _derived("normalize", "x / sum(x), of a column over its entries, otherwise of each row", _normalize),
-    Function("rot", "rot(theta)", (VALUE,), "the rotation of interleaved pairs, K x K for K/2 angles; `.T` is its inverse",
-             rotation),
+    Function("softmax", "softmax(A)", (VALUE,), f"e^x / sum(e^x) {_EACH}", _softmax),
+    Function("softmax", "softmax(A, M)", (VALUE, VALUE), "the same, -inf for A where M is 0", _masked_softmax),
+    _derived("l2norm", f"x / sqrt(sum of x^2 + {NORM_EPS:g}) {_EACH}", _l2norm),
+    _derived("rmsnorm", f"x / sqrt(mean of x^2 + {RMS_EPS:g}) {_EACH}", _rmsnorm),
+    _derived("normalize", f"x / sum(x) {_EACH}", _normalize),
+    Function("rot", "rot(theta)", (VALUE,), "K x K rotation of interleaved pairs; `.T` is its inverse", rotation),
 )  # fmt: skip
 
 

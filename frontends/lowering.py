@@ -1,19 +1,19 @@
 """Syntax trees to typed nodes of the mixer IR. Every type error gets the place where it was made."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from smir.errors import SpecNameError, SpecTypeError
 from smir.frontends import syntax
 from smir.frontends.calls import choose_function, choose_mask
-from smir.frontends.construct import matmul, number, pointwise, transpose
 from smir.frontends.constants import whole_number
+from smir.frontends.construct import matmul, number, pointwise, transpose
 from smir.frontends.dimensions import dimension
 from smir.frontends.functions import DIMENSION, FUNCTIONS, INDEX, Function
 from smir.frontends.limits import MAX_GRAPH_DEPTH, MAX_OFFSET
 from smir.frontends.masks import BOUND, COLUMN, MASKS, ROW
-from smir.frontends.names import TIME_INDEX, check_spelling
+from smir.frontends.names import TIME_INDEX, check_spelling, listing
 from smir.frontends.positions import at_position
 from smir.frontends.symbols import Symbols, check_dimensions_known
 from smir.frontends.unknown import unknown_name, wrong_index
@@ -23,8 +23,10 @@ from smir.ir.graph import Node
 from smir.ir.mixer import INPUT, matrix_shape
 from smir.source import Span
 
-_OPERATORS = {"+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow", "<": "lt", "<=": "le", "==": "eq", "!=": "ne",
-              "and": "and", "or": "or"}  # fmt: skip
+_OPERATORS = {
+    "+": "add", "-": "sub", "*": "mul", "/": "div", "**": "pow",
+    "<": "lt", "<=": "le", "==": "eq", "!=": "ne", "and": "and", "or": "or",
+}  # fmt: skip
 _SWAPPED = {">": "<", ">=": "<="}
 
 
@@ -53,7 +55,8 @@ class Lowerer:
         """Lowers a local definition; those that it reads must have been lowered before. Raises SmirError."""
         definition = self.symbols.definitions[name]
         if definition.indices:
-            node = self._located(definition.value.span, expr.pairwise, self._formula(definition, ((ROW, 0), (COLUMN, 0))))
+            entry = self._formula(definition, ((ROW, 0), (COLUMN, 0)))
+            node = self._located(definition.value.span, expr.pairwise, entry)
         else:
             node = self.lower(definition.value)
         self._check_depth(node, definition.value.span)
@@ -89,6 +92,9 @@ class Lowerer:
                 node = self._located(tree.span, build, *sides)
             case _:
                 raise AssertionError(tree)
+        if scope.formula and node.type.time not in (expr.CONST, expr.PAIR):
+            hint = "read sequences and formulas at an index, `f[i]`, `N[i, j]`; multiply masks outside: `M * causal`"
+            raise SpecTypeError(f"`{tree.span.text[:40]}` is not a number at one (i, j)", tree.span, hint)
         self.spans.setdefault(node, tree.span)
         return node
 
@@ -99,7 +105,8 @@ class Lowerer:
         if name in scope.bound:
             index, offset = scope.bound[name]
             position = expr.position(index)
-            return pointwise("add", position, number(offset)) if offset else position
+            op = "add" if offset > 0 else "sub"
+            return pointwise(op, position, number(abs(offset))) if offset else position
         if name in symbols.constants:
             return number(symbols.constants[name])
         if name in self.defined:
@@ -124,7 +131,8 @@ class Lowerer:
 
     def _read(self, tree: syntax.Index, scope: Scope) -> Node:
         if not isinstance(tree.base, syntax.Name):
-            raise SpecTypeError("only names can be read at an index", tree.base.span, "index the names inside: `x[t].T`")
+            hint = "index the names inside: `x[t].T`"
+            raise SpecTypeError("only names can be read at an index", tree.base.span, hint)
         name, symbols = tree.base.name, self.symbols
         if name not in symbols.introduced or name in symbols.constants:
             raise wrong_index(tree, tree.base, symbols)
@@ -133,13 +141,16 @@ class Lowerer:
             return self._formula(symbols.definitions[name], positions, scope.sums)
         if len(tree.indices) > 1 or (name in symbols.declarations and symbols.declarations[name].kind != INPUT):
             raise wrong_index(tree, tree.base, symbols)
-        return self._read_position(tree, name, scope) if scope.formula else self._read_time(tree, name, scope)
-
-    def _read_time(self, tree: syntax.Index, name: str, scope: Scope) -> Node:
-        symbols = self.symbols
+        if scope.formula:
+            return self._read_position(tree, name, scope)
         if name in symbols.definitions:
-            raise wrong_index(tree, syntax.Name(tree.base.span, name), symbols)
-        _, offset = self._index(tree.indices[0], {TIME_INDEX: ("", 0)}, "a step equation reads `x[t]`, `x[t-n]` or `x[t+n]`")
+            raise wrong_index(tree, tree.base, symbols)
+        return self._read_time(tree, name)
+
+    def _read_time(self, tree: syntax.Index, name: str) -> Node:
+        symbols = self.symbols
+        hint = "a step equation reads `x[t]`, `x[t-n]` or `x[t+n]`"
+        _, offset = self._index(tree.indices[0], {TIME_INDEX: ("", 0)}, hint)
         if name in symbols.states:
             return expr.state_at(name, *matrix_shape(symbols.states[name].dims), offset)
         return expr.input_at(name, *matrix_shape(symbols.declarations[name].dims), offset)
@@ -158,8 +169,12 @@ class Lowerer:
         return expr.input_of(name, index, matrix_shape(declaration.dims)[0], offset)
 
     def _position(self, tree: syntax.Expr, scope: Scope) -> tuple[str, int]:
-        names = ", ".join(f"`{n}`" for n in scope.bound)
-        hint = f"the indices here are {names}, plus or minus a whole number" if scope.bound else "`M[i, j] = ...` binds i and j"
+        names = listing(scope.bound)
+        hint = (
+            f"the indices here are {names}, plus or minus a whole number"
+            if scope.bound
+            else "`M[i, j] = ...` binds them"
+        )
         return self._index(tree, scope.bound, hint)
 
     def _index(self, tree: syntax.Expr, bound: Mapping[str, tuple[str, int]], hint: str) -> tuple[str, int]:
@@ -187,14 +202,15 @@ class Lowerer:
         scope = Scope(True, dict(zip(names, positions, strict=True)), sums)
         return self.lower(definition.value, scope)
 
-    def _check_index_name(self, index: syntax.Name, bound: object) -> None:
-        check_spelling(index.name, index.span)
-        if index.name == TIME_INDEX:
-            raise SpecNameError("`t` is the time index of step equations", index.span, "use i, j and m in an index formula")
-        if index.name in bound:  # type: ignore[operator]
-            raise SpecNameError(f"the index `{index.name}` is bound already", index.span, "every index has its own name")
-        if index.name in self.symbols.known():
-            raise SpecNameError(f"`{index.name}` is a value, it can't be an index too", index.span, "choose another index")
+    def _check_index_name(self, index: syntax.Name, bound: Container[str]) -> None:
+        name, span = index.name, index.span
+        check_spelling(name, span)
+        if name == TIME_INDEX:
+            raise SpecNameError("`t` is the time index of step equations", span, "use i, j and m in an index formula")
+        if name in bound:
+            raise SpecNameError(f"the index `{name}` is bound already", span, "every index has its own name")
+        if name in self.symbols.known():
+            raise SpecNameError(f"`{name}` has another meaning, it can't be an index", span, "choose another index")
 
     # ---- calls ------------------------------------------------------------------------------------------------------
 
@@ -265,5 +281,3 @@ class Lowerer:
         if self._depths[root] > MAX_GRAPH_DEPTH:
             message = f"with its local definitions this is more than {MAX_GRAPH_DEPTH} operations deep"
             raise SpecTypeError(message, span, "a spec is the equations of one mixer, about ten lines")
-
-

@@ -97,7 +97,7 @@ def _lion(decay: Node) -> Node:
 _TABLE = (
     Mask("causal", "causal", "1 where j <= i, else 0", "every position sees itself and the past", 0, _causal),
     Mask("full", "full", "1", "every position sees all positions", 0, _full),
-    Mask("window", "window(w)", "1 where j <= i and i - j < w, else 0", "itself and the w - 1 positions before", 1, _window),
+    Mask("window", "window(w)", "1 where j <= i and i - j < w, else 0", "the last w positions", 1, _window),
     Mask("decay", "decay(gamma)", "gamma**(i - j) where j <= i, else 0", "gamma: a parameter or a number", 1, _decay),
     Mask("selective", "selective(lam)", "prod(m, j+1, i, lam[m]) where j <= i, else 0", "lam: one decay per step", 1,
          _selective),

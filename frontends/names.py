@@ -9,7 +9,7 @@ from smir.frontends.limits import MAX_NAME
 from smir.source import Span
 
 # Keyword arguments of a compiled mixer's call: an input of that name could not be passed.
-CALL_KEYWORDS = frozenset({"state", "return_state", "form", "backend", "chunk", "check", "self"})
+CALL_KEYWORDS = frozenset({"state", "return_state", "check_ranges", "form", "backend", "chunk", "self"})
 TIME_INDEX, LENGTH, OUTPUT = "t", "T", "y"
 
 _INSTEAD = {"lambda": "lam"}
@@ -24,8 +24,9 @@ def check_spelling(name: str, span: Span) -> None:
     if len(name) > MAX_NAME:
         raise SpecNameError(f"a name of {len(name)} characters, more than {MAX_NAME}", span, "choose a shorter name")
     if keyword.iskeyword(name):
-        instead = _INSTEAD.get(name, f"{name}_gate" if name.islower() else name.lower())
-        raise SpecNameError(f"`{name}` is a keyword of Python, and names become Python names", span, f"write `{instead}`")
+        instead = _INSTEAD.get(name, f"{name}_value" if name.islower() else name.lower())
+        message = f"`{name}` is a keyword of Python, and names become Python names"
+        raise SpecNameError(message, span, f"write `{instead}`")
     if name.startswith("_") or name.endswith("_") or "__" in name:
         hint = f"write `{'_'.join(filter(None, name.split('_'))) or 'x'}`"
         message = f"`{name}`: underscores stand only between letters; other spellings belong to the compiler"

@@ -33,25 +33,26 @@ def parse_text(source: Source) -> syntax.Spec:
 def grammar() -> Lark:
     """The compiled grammar; built once per process, on first use."""
     text = files("smir.frontends").joinpath("grammar.lark").read_text(encoding="utf-8")
-    return Lark(text, parser="lalr", lexer="basic", postlex=Layout(), propagate_positions=True, maybe_placeholders=False)
+    options = {"propagate_positions": True, "maybe_placeholders": False}
+    return Lark(text, parser="lalr", lexer="basic", postlex=Layout(), **options)
 
 
 def _tokens(source: Source) -> list[Token]:
     try:
         return list(grammar().lex(source.text))
     except UnexpectedCharacters as error:
-        raise bad_character(source, error.pos_in_stream) from None
+        raise bad_character(source, error.pos_in_stream or 0) from None
 
 
 def _parse(source: Source, tokens: list[Token]) -> Tree[Token]:
     parser = grammar().parse_interactive("")
-    for position, token in enumerate(tokens):
+    end = Token("$END", "", start_pos=len(source.text))
+    tree: Tree[Token] | None = None
+    for position, token in enumerate([*tokens, end]):
         try:
-            parser.feed_token(token)
+            tree = parser.feed_token(token)
         except UnexpectedToken:
-            raise bad_token(source, tokens, position, parser.accepts()) from None
-    try:
-        tree: Tree[Token] = parser.feed_eof(tokens[-1] if tokens else None)
-    except UnexpectedToken:
-        raise bad_token(source, tokens, len(tokens), parser.accepts()) from None
+            expected: set[str] = parser.accepts()  # type: ignore[no-untyped-call]
+            raise bad_token(source, tokens, position, expected) from None
+    assert tree is not None
     return tree

@@ -1,7 +1,8 @@
 """What the names of a spec stand for, collected before any equation is read."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from smir.errors import SpecNameError, SpecTypeError
 from smir.frontends import syntax
@@ -56,21 +57,10 @@ class Symbols:
 def collect(spec: syntax.Spec) -> Symbols:
     """The names of a spec. Raises SpecNameError and SpecTypeError."""
     symbols = Symbols()
-    for statement in spec.statements:
-        match statement:
-            case syntax.Constant():
-                _introduce(symbols, statement.name)
-                value = evaluate(statement.value, symbols.constants, "the value of a constant")
-                symbols.constants[statement.name.name] = value
-            case syntax.Declaration():
-                _declare(symbols, statement)
-            case syntax.State():
-                _declare_state(symbols, statement)
-            case syntax.Definition():
-                pass
-    for statement in spec.statements:
-        if isinstance(statement, syntax.Definition):
-            _define(symbols, statement)
+    for kind, read in _READERS:
+        for statement in spec.statements:
+            if isinstance(statement, kind):
+                read(symbols, statement)
     _check_complete(symbols, spec)
     return symbols
 
@@ -80,8 +70,9 @@ def check_dimensions_known(symbols: Symbols, dims: tuple[Dim, ...], span: Span) 
     for name in sorted({n for dim in dims for n in dim.names} - symbols.dimension_names):
         known = symbols.dimension_names - TIME.names
         close = nearest(name, known)
-        hint = f"did you mean `{close}`?" if close else f"the dimensions of inputs and parameters are {listing(sorted(known))}"
-        raise SpecNameError(f"the dimension `{name}` belongs to no input or parameter, so its size is unknown", span, hint)
+        hint = f"did you mean `{close}`?" if close else f"inputs and parameters have {listing(sorted(known))}"
+        message = f"the dimension `{name}` belongs to no input or parameter, so its size is unknown"
+        raise SpecNameError(message, span, hint)
 
 
 def _introduce(symbols: Symbols, name: syntax.Name) -> None:
@@ -89,9 +80,14 @@ def _introduce(symbols: Symbols, name: syntax.Name) -> None:
     if name.name == OUTPUT:
         raise SpecNameError("`y` is reserved: it is the output", name.span, "choose another name")
     if name.name in symbols.introduced:
-        line = symbols.introduced[name.name].line
-        raise SpecNameError(f"`{name.name}` is defined twice, first at line {line}", name.span, "every name has one meaning")
+        raise _twice(name, symbols.introduced[name.name])
     symbols.introduced[name.name] = name.span
+
+
+def _read_constant(symbols: Symbols, statement: syntax.Constant) -> None:
+    _introduce(symbols, statement.name)
+    what = "the value of a constant"
+    symbols.constants[statement.name.name] = evaluate(statement.value, symbols.constants, what)
 
 
 def _declare(symbols: Symbols, statement: syntax.Declaration) -> None:
@@ -125,8 +121,7 @@ def _define(symbols: Symbols, statement: syntax.Definition) -> None:
     name, indices = statement.name, statement.indices
     if name.name in symbols.states or name.name == OUTPUT:
         if name.name in symbols.updates:
-            line = symbols.updates[name.name].span.line
-            raise SpecNameError(f"`{name.name}` is defined twice, first at line {line}", name.span, "one equation each")
+            raise _twice(name, symbols.updates[name.name].span)
         _check_target(symbols, statement)
         symbols.updates[name.name] = statement
     elif len(indices) == 1:
@@ -151,19 +146,33 @@ def _check_target(symbols: Symbols, statement: syntax.Definition) -> None:
 def _bad_single_index(symbols: Symbols, statement: syntax.Definition) -> SpecNameError:
     name = statement.name.name
     if name in symbols.declarations or name in symbols.constants:
-        kind = symbols.declarations[name].kind if name in symbols.declarations else "constant"
-        return SpecNameError(f"`{name}` is defined twice: it is already a {kind}", statement.name.span, "choose another name")
+        return _twice(statement.name, symbols.introduced[name])
     hint = f"write `{name} = ...` for a local definition, or declare `state {name}: ...`"
     return SpecNameError(f"`{name}` is not a declared state", statement.name.span, hint)
+
+
+def _twice(name: syntax.Name, other: Span) -> SpecNameError:
+    message = f"`{name.name}` is defined twice, also at line {other.line}"
+    return SpecNameError(message, name.span, "every name has one meaning, and one equation")
 
 
 def _check_complete(symbols: Symbols, spec: syntax.Spec) -> None:
     if not any(d.kind == INPUT for d in symbols.declarations.values()):
         raise SpecNameError("the mixer has no input", spec.name.span, "declare one: `input v: V`")
     if OUTPUT not in symbols.updates:
-        raise SpecNameError("the mixer has no output", spec.name.span, "write `y[t] = ...`, or `y = ...` of whole sequences")
+        hint = "write `y[t] = ...`, or `y = ...` of whole sequences"
+        raise SpecNameError("the mixer has no output", spec.name.span, hint)
     for state in symbols.states.values():
         check_dimensions_known(symbols, state.dims, state.span)
         if state.name not in symbols.updates:
             hint = f"write `{state.name}[t] = ...`"
             raise SpecNameError(f"the state `{state.name}` has no equation", state.span, hint)
+
+
+# Constants first, because ranges may use them; equations last, because declarations say what they define.
+_READERS: tuple[tuple[type[Any], Callable[[Symbols, Any], None]], ...] = (
+    (syntax.Constant, _read_constant),
+    (syntax.Declaration, _declare),
+    (syntax.State, _declare_state),
+    (syntax.Definition, _define),
+)

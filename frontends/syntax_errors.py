@@ -11,7 +11,7 @@ _CHARACTERS = {
     "'": "the transpose is written `x.T`",
     "ᵀ": "the transpose is written `x.T`",
     "·": "products are `*` (elementwise) and `@` (matrix)",
-    "×": "products are `*` (elementwise) and `@` (matrix)",
+    "\N{MULTIPLICATION SIGN}": "products are `*` (elementwise) and `@` (matrix)",
     "⊙": "the elementwise product is `*` or `∘`",
     ".": "the transpose is written `x.T`; a number has digits on both sides of its point, or starts with it",
     "{": "group with parentheses",
@@ -22,14 +22,15 @@ _CHARACTERS = {
     "|": "write `or`",
     "!": "`not equal` is `!=`",
     "\\": "a newline inside brackets continues the statement by itself",
-    "−": "minus is `-`",
-    "–": "minus is `-`",
+    "\N{MINUS SIGN}": "minus is `-`",
+    "\N{EN DASH}": "minus is `-`",
     "≤": "write `<=`",
     "≥": "write `>=`",
     "∞": "infinity is `inf`",
 }
 
 _EXPRESSION = frozenset({"NAME", "NUMBER", "INF", "LPAR", "MINUS"})
+_ENDS = frozenset({"NUMBER", "NAME", "RPAR", "RSQB", "INF", "TRANSPOSE"})
 _OPERATORS = frozenset({"PLUS", "MINUS", "STAR", "SLASH", "AT", "POWER", "COMPARE", "AND", "OR", "TRANSPOSE", "LSQB"})
 _STATEMENTS = frozenset({"INPUT", "PARAM", "STATE", "CONST"})
 _KEYWORDS = _STATEMENTS | {"MIXER", "SCALAR", "IN", "INF", "AND", "OR"}
@@ -56,10 +57,17 @@ def bad_token(source: Source, tokens: list[Token], position: int, expected: set[
     at_end = position >= len(tokens)
     token = Token("$END", "") if at_end else tokens[position]
     span = _end(source) if at_end else token_span(source, token)
-    found = "the end of the text" if at_end else "the end of the line" if token.type == SEPARATOR else f"`{token}`"
+    found = (
+        "the end of the text"
+        if at_end
+        else "the end of the statement"
+        if token.type == SEPARATOR
+        else f"`{token[:40]}`"
+    )
     before = tokens[position - 1] if position else None
-    if (opened := unclosed_bracket(source, tokens[:position])) and "\n" in source.text[opened.start : span.start]:
-        return SpecSyntaxError(f"`{opened.text}` is never closed", opened, f"{found} was found before its bracket")
+    opened = unclosed_bracket(source, tokens[:position])
+    if opened and (token.type in ("$END", SEPARATOR) or "\n" in source.text[opened.start : span.start]):
+        return SpecSyntaxError(f"`{opened.text}` is never closed", opened, f"{found} came before its closing bracket")
     message = f"found {found}, expected {_expected(expected)}"
     return SpecSyntaxError(message, span, _hint(token, before, position, expected))
 
@@ -78,7 +86,7 @@ def _hint(token: Token, before: Token | None, position: int, expected: set[str])
         return f"`{token}` is a reserved word; choose another name"
     if token.type == "COMPARE" and "COMPARE" not in expected:
         return "comparisons don't chain: write `a <= b and b < c`"
-    if before is not None and before.type in ("NUMBER", "NAME", "RPAR", "INF") and token.type in ("NAME", "NUMBER", "LPAR"):
+    if before is not None and before.type in _ENDS and token.type in _EXPRESSION:
         return f"is an operator missing between `{before}` and `{token}`?"
     if token.type == "EQUAL" and before is not None:
         return "equality in a condition is `==`; a definition has one name on its left"
@@ -93,7 +101,7 @@ def _expected(expected: set[str]) -> str:
     rest = set(expected)
     if rest >= _EXPRESSION:
         words, rest = ["an expression"], rest - _EXPRESSION
-    elif rest >= {"PLUS", "STAR"}:
+    elif rest >= {"PLUS", "MINUS"}:
         words, rest = ["an operator"], rest - _OPERATORS
     if rest >= _STATEMENTS:
         words, rest = ["a declaration or an equation"], rest - _STATEMENTS - {"NAME"}

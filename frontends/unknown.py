@@ -6,7 +6,7 @@ from smir.errors import SmirError, SpecNameError, SpecTypeError
 from smir.frontends import syntax
 from smir.frontends.functions import FUNCTIONS
 from smir.frontends.masks import MASKS
-from smir.frontends.names import OUTPUT, TIME_INDEX, listing, nearest
+from smir.frontends.names import LENGTH, OUTPUT, TIME_INDEX, listing, nearest
 from smir.frontends.symbols import Symbols
 
 
@@ -18,7 +18,8 @@ def unknown_name(tree: syntax.Name, symbols: Symbols, bound: Iterable[str], call
     if name == OUTPUT:
         return SpecNameError("`y` is the output and can't be read", span, "give the expression a name: `R = ...`")
     if called and (name in symbols.introduced):
-        return SpecNameError(f"`{name}` is not a function", span, f"time stands in brackets, `{name}[t]`; a product needs `*`")
+        hint = f"time stands in brackets, `{name}[t]`; a product needs `*`"
+        return SpecNameError(f"`{name}` is not a function", span, hint)
     if name in symbols.states:
         return SpecTypeError(f"the state `{name}` must be read at a time", span, f"write `{name}[t-1]` or `{name}[t]`")
     if name in FUNCTIONS:
@@ -26,14 +27,14 @@ def unknown_name(tree: syntax.Name, symbols: Symbols, bound: Iterable[str], call
     if name in MASKS:
         return SpecTypeError(f"the mask `{name}` needs an argument", span, f"write `{MASKS[name].signature}`")
     if not called and name in symbols.dimension_names and name not in symbols.introduced:
-        hint = f"its size as a number is `size({name})`" if name != "T" else None
-        return SpecNameError(f"`{name}` is a dimension, not a value", span, hint)
+        hint = f"its size as a number is `size({name})`"
+        return SpecNameError(f"`{name}` is a dimension, not a value", span, None if name == LENGTH else hint)
     known = {*FUNCTIONS, *MASKS} if called else {*symbols.known(), *bound}
     kind = "function" if called else "name"
     close = nearest(name, known)
     names = listing(sorted({*symbols.introduced, *bound}))
-    hint = f"did you mean `{close}`?" if close else None if called else f"the names of this spec are {names}"
-    return SpecNameError(f"unknown {kind} `{name}`", span, hint)
+    others = "`docs/language.md` lists the functions" if called else f"the names of this spec are {names}"
+    return SpecNameError(f"unknown {kind} `{name}`", span, f"did you mean `{close}`?" if close else others)
 
 
 def wrong_index(tree: syntax.Index, base: syntax.Name, symbols: Symbols) -> SmirError:
@@ -59,6 +60,7 @@ def wrong_index(tree: syntax.Index, base: syntax.Name, symbols: Symbols) -> Smir
 def _definition_at_time(tree: syntax.Index, name: str) -> SmirError:
     index = tree.indices[0]
     if isinstance(index, syntax.Name):
-        return SpecTypeError(f"the local definition `{name}` has no index", tree.span, f"write `{name}`, its value at the same t")
+        hint = f"write `{name}`, its value at the same t"
+        return SpecTypeError(f"the local definition `{name}` has no index", tree.span, hint)
     hint = f"declare a state for it: `state {name}_state: ...`, `{name}_state[t] = {name}`"
     return SpecTypeError(f"the local definition `{name}` can't be read at another time step", tree.span, hint)

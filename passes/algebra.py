@@ -6,6 +6,8 @@ The smart constructors fold constants and never build a K x V matrix where vecto
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from smir.ir.dims import ONE, Dim
 from smir.ir.expr import CONST, const, matmul, ones, pointwise, sum_over, transpose
 from smir.ir.graph import Node, rebuild, walk
@@ -24,7 +26,7 @@ def is_const(node: Node, value: float) -> bool:
 
 def is_matrix(node: Node) -> bool:
     """Whether both axes are longer than one."""
-    return node.type.rows != ONE and node.type.cols != ONE
+    return bool(node.type.rows != ONE and node.type.cols != ONE)
 
 
 # ---- products ---------------------------------------------------------------------------------------------------
@@ -202,9 +204,19 @@ def _pieces(node: Node) -> tuple[Piece, ...]:
         return tuple(Piece(p.factors + below, p.diagonal) for p in _pieces(node.args[0]))
     if node.op == "transpose":
         return tuple(p.transposed for p in _pieces(node.args[0]))
+    if node.op == "where" and not is_matrix(node.args[0]):
+        return _chosen_pieces(*node.args)
     if node.op == "matmul" and node.args[0].type.cols != ONE:
         return _product_pieces(node)
     return (Piece(factors(node)),)
+
+
+def _chosen_pieces(condition: Node, yes: Node, no: Node) -> tuple[Piece, ...]:
+    found: list[Piece] = []
+    for branch, on, off in ((yes, UNITY, ZERO), (no, ZERO, UNITY)):
+        indicator = pointwise("where", condition, on, off)
+        found.extend(Piece((indicator, *p.factors), p.diagonal) for p in _pieces(branch))
+    return tuple(found)
 
 
 def _product_pieces(node: Node) -> tuple[Piece, ...]:
@@ -304,5 +316,34 @@ def step_matrix(root: Node) -> Node | None:
 def fold(op: str, *args: Node) -> Node:
     """A pointwise operation, computed at once when all arguments are numbers."""
     if all(a.op == "const" for a in args):
-        return const(float(POINTWISE[op].numpy(*(a["value"] for a in args))))
+        with np.errstate(all="ignore"):
+            return const(float(POINTWISE[op].numpy(*(a["value"] for a in args))))
+    return pointwise(op, *args)
+
+
+def simple(op: str, *args: Node) -> Node:
+    """A pointwise operation on scalars with the laws of 0 and 1 applied, and 0 * anything = 0."""
+    if all(a.op == "const" for a in args):
+        return fold(op, *args)
+    if op in ("add", "sub") and any(a.op == "const" and np.isinf(a["value"]) for a in args):
+        # Infinity wins over what is not known to be infinite.
+        first, second = args
+        return first if first.op == "const" and np.isinf(first["value"]) else second if op == "add" else negated(second)
+    if op == "mul":
+        return ZERO if is_zero(args) else product(a for a in args if not is_const(a, 1.0))
+    if op == "add":
+        return plus(*(None if is_const(a, 0.0) else a for a in args)) or ZERO
+    if op == "sub":
+        return plus(*(None if is_const(a, 0.0) else a for a in (args[0], negated(args[1])))) or ZERO
+    if op == "div" and (is_const(args[0], 0.0) or is_const(args[1], 1.0)):
+        return args[0]
+    if op == "pow" and args[1].op == "const" and args[1]["value"] in (0.0, 1.0):
+        return UNITY if args[1]["value"] == 0.0 else args[0]
+    if op == "where" and args[0].op == "const":
+        return args[1] if args[0]["value"] != 0 else args[2]
+    if op == "and" and (is_zero(args) or args[0].op == "const" or args[1].op == "const"):
+        return ZERO if is_zero(args) else args[0] if args[1].op == "const" else args[1]
+    if op == "or" and any(a.op == "const" for a in args):
+        number, other = args if args[0].op == "const" else (args[1], args[0])
+        return other if is_const(number, 0.0) else UNITY
     return pointwise(op, *args)

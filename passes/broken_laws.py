@@ -10,27 +10,35 @@ _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul":
 _LONGEST = 60
 
 
+def nonlinear(node: Node, how: str = "") -> "BrokenLaw":
+    """The broken law of a value that isn't linear in the states below it."""
+    states = sorted({str(n["name"]) for n in walk([node]) if n.op == "state"})
+    return BrokenLaw(f"not linear in {' and '.join(states)}{how and f' ({how})'}", node)
+
+
 class BrokenLaw(Exception):
     """Inside recognition only: the law that `node` breaks. Becomes an Obstacle before a pass returns."""
 
     def __init__(self, law: str, node: Node, consequence: str = STEP_ONLY) -> None:
         self.law, self.node, self.consequence = law, node, consequence
+        self.near: Node | None = None
         super().__init__(law)
 
     def obstacle(self, mixer: Mixer) -> Obstacle:
-        """`law: sub-expression; consequence`, with the span of the sub-expression or of what contains it."""
-        return obstacle(mixer, self.law, self.node, self.consequence)
+        """The law and the sub-expression as the spec writes it, with its span or that of what contains it.
 
-
-def obstacle(mixer: Mixer, law: str, node: Node, consequence: str = STEP_ONLY) -> Obstacle:
-    """An obstacle that quotes the sub-expression as the spec writes it, if the spec does."""
-    own = mixer.span(node)
-    text = " ".join(own.text.split()) if own else describe(node)
-    quoted = text if len(text) <= _LONGEST else text[: _LONGEST - 2] + ".."
-    return Obstacle(f"{law}: {quoted}; {consequence}", own or _enclosing(mixer, node))
+        Where the node is the compiler's own, `near` is the spec's node that it came from.
+        """
+        own = mixer.span(self.node)
+        text = " ".join(own.text.split()) if own else describe(self.node)
+        quoted = text if len(text) <= _LONGEST else text[: _LONGEST - 2] + ".."
+        span = own or _enclosing(mixer, self.node) or (_enclosing(mixer, self.near) if self.near else None)
+        return Obstacle(f"{self.law}: {quoted}", span, self.consequence)
 
 
 def _enclosing(mixer: Mixer, node: Node) -> Span | None:
+    if mixer.span(node):
+        return mixer.span(node)
     inside = {node}
     for user in mixer.nodes():
         if any(a in inside for a in user.args):

@@ -18,7 +18,6 @@ from smir.ir.interval import Interval
 from smir.ir.operator import AFTER, BACKWARD, BEFORE, DECAYED, Operator, Write
 from smir.ir.tile import CHUNK
 from smir.passes.decay_tiles import DecayTiles, LogDecay, decay_tiles
-from smir.passes.padding import finite, vanishes
 from smir.passes.rowwise import Rowwise
 
 
@@ -180,17 +179,18 @@ def functional(vector: Node, when: str, rows: Dim, rowwise: Rowwise, step: int =
 
 def _write(operator: Operator, write: Write, step: int, number: int, rowwise: Rowwise) -> ChunkWrite:
     """The write's tiles; beyond the end of the sequence it must write nothing."""
+    pad = rowwise.padding
     left = wide(rowwise.vector(write.left), operator.rows)
     value = None if write.value is None else wide(rowwise.vector(write.value), operator.cols)
     erase = None
     if write.erase is not None:
         erase = functional(write.erase.vector, write.erase.when, operator.rows, rowwise, step)
-        if not finite(erase.rows):
+        if not pad.finite(erase.rows):
             erase = Functional(tile.valid_rows(erase.rows, block=rowwise.block), erase.when, step)
-    if value is not None and not finite(value):
+    if value is not None and not pad.finite(value):
         value = tile.valid_rows(value, block=rowwise.block)
-    nothing = erase is None and value is not None and vanishes(value) and finite(left)
-    if not (nothing or vanishes(left)):
+    nothing = erase is None and value is not None and pad.vanishes(value) and pad.finite(left)
+    if not (nothing or pad.vanishes(left)):
         left = tile.valid_rows(left, block=rowwise.block)
     return ChunkWrite(number, left, value, erase, step)
 

@@ -15,7 +15,6 @@ from smir.ir.interval import Interval
 from smir.ir.operator import BACKWARD, Decay, Diagonal, Operator
 from smir.ir.tile import CHUNK, LOG_ZERO
 from smir.passes.exponents import intervals, leaf_intervals
-from smir.passes.padding import vanishes
 from smir.passes.rowwise import Rowwise
 
 
@@ -113,7 +112,7 @@ class _Builder:
     def padded(self, value: Node, axis: str, fill: float) -> Node:
         """One row for every token; those beyond the end don't decay."""
         wide = tile.broadcast(value, CHUNK, axis)
-        return wide if vanishes(wide) else tile.valid_rows(wide, fill, self.rowwise.block)
+        return wide if self.rowwise.padding.vanishes(wide) else tile.valid_rows(wide, fill, self.rowwise.block)
 
 
 def parity(count: Node) -> Node:

@@ -29,7 +29,7 @@ from smir.passes.algebra import (
     product,
     sum_rows,
 )
-from smir.passes.broken_laws import BrokenLaw
+from smir.passes.broken_laws import BrokenLaw, nonlinear
 
 ROW, COL, SUMMED = "row", "col", "summed"
 _FLIP = {ROW: COL, COL: ROW, SUMMED: SUMMED}
@@ -109,7 +109,7 @@ class LinearReader:
             raise BrokenLaw("chained states (an update needs another state)", node, "each state alone must be linear")
         rule = _RULES.get(node.op)
         if rule is None:
-            raise BrokenLaw("not linear in the state", node)
+            raise nonlinear(node)
         form = rule(self, node)
         return Linear(form.const, tuple(t for t in form.terms if not t.vanishes), rows, cols)
 
@@ -137,7 +137,7 @@ def _scaled_term(term: Term, scale: Factors, node: Node) -> Term:
             term = replace(term, w=(*term.w, f))
         elif is_matrix(f):
             raise BrokenLaw("an elementwise factor that is no product of a column and a row", node,
-                            "chunked and quadratic forms need decays over K and V that factor; step form only")  # fmt: skip
+                            "chunked forms need decays over K and V that factor; step form only")  # fmt: skip
         else:
             term = _weigh(term, ROW if on_rows else COL, (f if on_rows else transpose(f),))
     return term
@@ -174,7 +174,7 @@ def _minus(form: Linear) -> Linear:
 def _mul(reader: LinearReader, node: Node) -> Linear:
     a, b = node.args
     if reader.depends(a) and reader.depends(b):
-        raise BrokenLaw("not linear in the state (a product of two values that depend on it)", node)
+        raise nonlinear(node, "a product of two values that depend on the state")
     scaled, scale = (reader.read(a), b) if reader.depends(a) else (reader.read(b), a)
     if not is_matrix(scale):
         return _scaled_by(scaled, factors(scale), node)
@@ -189,14 +189,14 @@ def _mul(reader: LinearReader, node: Node) -> Linear:
 def _div(reader: LinearReader, node: Node) -> Linear:
     a, b = node.args
     if reader.depends(b):
-        raise BrokenLaw("not linear in the state (a quotient by a value that depends on it)", node)
+        raise nonlinear(node, "a quotient by a value that depends on the state")
     return _scaled_by(reader.read(a), tuple(inverse(f) for f in factors(b)), node)
 
 
 def _where(reader: LinearReader, node: Node) -> Linear:
     condition, *branches = node.args
     if reader.depends(condition):
-        raise BrokenLaw("not linear in the state (a condition on it)", node)
+        raise nonlinear(node, "a condition on the state")
     chosen = ((UNITY, ZERO), (ZERO, UNITY))
     terms: list[Term] = []
     for branch, (yes, no) in zip(branches, chosen, strict=True):
@@ -214,7 +214,7 @@ def _transpose(reader: LinearReader, node: Node) -> Linear:
 def _matmul(reader: LinearReader, node: Node) -> Linear:
     a, b = node.args
     if reader.depends(a) and reader.depends(b):
-        raise BrokenLaw("not linear in the state (a product of two values that depend on it)", node)
+        raise nonlinear(node, "a product of two values that depend on the state")
     if reader.depends(b):
         return _applied(reader, a, reader.read(b), node)
     return _applied(reader, transpose(b), reader.read(a).transposed, node).transposed
@@ -279,7 +279,7 @@ def _summed_rows(reader: LinearReader, form: Linear, node: Node) -> Linear:
 def _rotate(reader: LinearReader, node: Node) -> Linear:
     theta, turned = node.args
     if reader.depends(theta):
-        raise BrokenLaw("not linear in the state (an angle that depends on it)", node)
+        raise nonlinear(node, "an angle that depends on the state")
     form = reader.read(turned)
     if any(t.row_taken for t in form.terms):
         raise BrokenLaw("a rotation of the state", node, "rotations that do not cancel out need the step form")

@@ -39,6 +39,7 @@ def lower_quadratic(program: OperatorProgram) -> TileProgram:
     rows, cols = Rowwise(program.mixer), Rowwise(program.mixer, COL)
     carries: dict[str, list[Carry]] = {"forward": [], "backward": [], "earlier": [], "later": []}
     reads: dict[str, Node] = {}
+    running: dict[tuple[str, Node], Node] = {}
     names = _Names({s.name for s in program.mixer.states})
     for operator in program.operators:
         here = operator_tiles(operator, rows, ranges)
@@ -46,7 +47,7 @@ def lower_quadratic(program: OperatorProgram) -> TileProgram:
         following = here.next_state(state_load(operator), values)
         carries[operator.direction].append(state_carry(program.mixer, operator, following))
         there = operator_tiles(operator, cols, ranges)
-        pair = _Pair(program, operator, here, there, rows, names)
+        pair = _Pair(program, operator, here, there, rows, names, running)
         for read in program.reads:
             if read.state == operator.state:
                 reads[read.name] = pair.read(read, values)
@@ -65,6 +66,7 @@ class _Pair:
     there: OperatorTiles
     vectors: Rowwise
     names: "_Names"
+    running: dict[tuple[str, Node], Node]
     carries: list[Carry] = field(default_factory=list)
     logs: dict[str, "_Between"] = field(default_factory=dict)
 
@@ -76,7 +78,9 @@ class _Pair:
         key_decay, value_decay = self.here.decay.keys, self.here.decay.cols
         if key_decay is not None:
             rows = mul(rows, self._between("keys", key_decay, self.there.decay.keys).prefix(query.before))
-        arrival = self._between("values", value_decay, self.there.decay.cols).prefix(query.before) if value_decay else None
+        arrival = (
+            self._between("values", value_decay, self.there.decay.cols).prefix(query.before) if value_decay else None
+        )
         acc = added = tile.carried(self.names(f"acc_{read.name}"), tile.CHUNK, cols)
         for write in self.there.writes:
             assert write.value is not None
@@ -91,8 +95,11 @@ class _Pair:
         known = next((c for c in self.carries if c.state), None)
         if known is not None:
             return known.load
-        load = tile.carried(self.names(f"{self.operator.state}_initial"), str(self.operator.rows), str(self.operator.cols))
-        self.carries.append(replace(state_carry(self.program.mixer, self.operator, load), name=load["name"]))
+        load = tile.carried(
+            self.names(f"{self.operator.state}_initial"), str(self.operator.rows), str(self.operator.cols)
+        )
+        start = state_carry(self.program.mixer, self.operator, load)
+        self.carries.append(replace(start, name=load["name"], final=False))
         return load
 
     def _between(self, side: str, here: LogDecay, there: LogDecay | None) -> "_Between":
@@ -106,7 +113,13 @@ class _Pair:
         return self.logs[side]
 
     def _running(self, name: str, step: Node) -> Node:
-        """A sum over the column chunks so far."""
+        """A sum over the column chunks so far; states that decay alike share it."""
+        key = self.operator.direction, step
+        if key not in self.running:
+            self.running[key] = self._sum_of(name, step)
+        return self.running[key]
+
+    def _sum_of(self, name: str, step: Node) -> Node:
         load = tile.carried(self.names(name), tile.ONE, step.type.cols)
         self.carries.append(Carry(load["name"], tile.ONE, step.type.cols, add(load, step)))
         return load

@@ -5,10 +5,13 @@ already (`k * 0`, `1 - exp(0)`); where they are not, `valid_rows` puts them.
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 
 from smir.ir.graph import Node, walk
+from smir.ir.interval import REAL
+from smir.ir.mixer import Declaration
 from smir.ir.ops import POINTWISE
 from smir.ir.tile import TOKEN
 
@@ -18,34 +21,37 @@ UNSAFE = math.nan
 _RISKY = frozenset({"div", "log", "pow", "sqrt", "logaddexp"})
 
 
-def padding_values(root: Node) -> dict[Node, float | None]:
-    """For every node below the root the number in its padding rows: known, None (finite), or NaN (anything)."""
-    values: dict[Node, float | None] = {}
-    for node in walk([root]):
-        values[node] = _value(node, [values[a] for a in node.args])
-    return values
+class Padding:
+    """Knows the padding rows of one mixer's tiles. Parameters whose promised range includes infinity are not finite."""
 
+    def __init__(self, declarations: Iterable[Declaration]) -> None:
+        self.infinite = {d.name for d in declarations if d.range != REAL and math.isinf(d.range.lo - d.range.hi)}
 
-def padding_value(root: Node) -> float | None:
-    """The number in the root's padding rows: known, None (some finite number), or NaN (anything)."""
-    return padding_values(root)[root]
+    def value(self, root: Node) -> float | None:
+        """The number in the root's padding rows: known, None (some finite number), or NaN (anything)."""
+        values: dict[Node, float | None] = {}
+        for node in walk([root]):
+            args = [values[a] for a in node.args]
+            values[node] = self._load(node) if node.op == "load" else _value(node, args)
+        return values[root]
 
+    def vanishes(self, root: Node) -> bool:
+        """Whether the padding rows are zero."""
+        return self.value(root) == 0.0
 
-def vanishes(root: Node) -> bool:
-    """Whether the padding rows are zero."""
-    return padding_value(root) == 0.0
+    def finite(self, root: Node) -> bool:
+        """Whether the padding rows hold finite numbers, so that a zero factor wins over them."""
+        value = self.value(root)
+        return value is None or math.isfinite(value)
 
-
-def finite(root: Node) -> bool:
-    """Whether the padding rows hold finite numbers, so that a zero factor wins over them."""
-    value = padding_value(root)
-    return value is None or math.isfinite(value)
+    def _load(self, node: Node) -> float | None:
+        # a delayed token beyond the end is a real one
+        if node["kind"] == TOKEN and node["offset"] >= 0:
+            return 0.0
+        return UNSAFE if node["name"] in self.infinite else None
 
 
 def _value(node: Node, args: list[float | None]) -> float | None:
-    if node.op == "load":
-        # a delayed token beyond the end is a real one
-        return 0.0 if node["kind"] == TOKEN and node["offset"] >= 0 else None
     if node.op == "const":
         return float(node["value"])
     if any(a is not None and math.isnan(a) for a in args):

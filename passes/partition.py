@@ -83,6 +83,9 @@ def _chunked(b: _Builder) -> None:
 def _quadratic(b: _Builder) -> None:
     """One kernel over row chunks with loops over column chunks; states, if any, in carry kernels of their own."""
     inner = [s for s in b.program.scans if s.order in ("earlier", "later")]
+    if not inner:
+        # one chunk as long as the sequence
+        return _chunked(b)
     states = replace(b.program, scans=tuple(s for s in b.program.scans if s not in inner))
     for scan, carries in _components(states):
         b.launch(Kernel(_carry_name(carries), _formulas(carries), (_loop(scan, carries, ()),), ()))
@@ -150,7 +153,7 @@ def _components(program: TileProgram) -> list[tuple[Scan, tuple[Carry, ...]]]:
 
 
 def _loop(scan: Scan, carries: tuple[Carry, ...], stores: tuple[Store, ...]) -> Loop:
-    final = tuple(Store(c.state, c.load, c.transposed) for c in carries if c.state)
+    final = tuple(Store(c.state, c.load, c.transposed) for c in carries if c.state and c.final)
     return Loop(Scan(scan.order, carries), stores, final)
 
 

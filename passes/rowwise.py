@@ -15,6 +15,8 @@ from smir.ir.graph import Node
 from smir.ir.mixer import Mixer
 from smir.ir.ops import POINTWISE
 from smir.ir.tile import CHUNK, ROW
+from smir.passes.padding import Padding
+from smir.passes.row_softmax import masked_softmax
 
 
 class Rowwise:
@@ -26,6 +28,7 @@ class Rowwise:
 
     def __init__(self, mixer: Mixer, block: str = ROW, reads: Callable[[str], Node] | None = None) -> None:
         self.mixer, self.block, self.reads = mixer, block, reads
+        self.padding = Padding(mixer.declarations)
         self.done: dict[Node, Node] = {}
 
     def vector(self, node: Node) -> Node:
@@ -92,24 +95,14 @@ class Rowwise:
         return self.apply(b, self.vector(a), transposed=True)
 
     def _softmax(self, node: Node) -> Node:
-        """Over the columns; entries where the mask is zero don't count, a row without any gives zeros."""
-        logits, axis = self.vector(node.args[0]), 1
-        if node.type.cols == ONE:
-            # one entry per row: its weight is 1 unless it is masked out
-            one = tile.broadcast(tile.const(1.0), logits.type.rows, logits.type.cols)
-            kept = self.vector(node.args[1]) if len(node.args) == 2 else one
-            chosen = tile.pointwise("ne", kept, tile.const(0.0))
-            alive = tile.pointwise("lt", tile.const(float("-inf")), logits)
-            return tile.pointwise("where", tile.pointwise("and", chosen, alive), one, tile.const(0.0))
-        if len(node.args) == 2:
-            kept = tile.pointwise("ne", self.vector(node.args[1]), tile.const(0.0))
-            logits = tile.pointwise("where", kept, logits, tile.const(float("-inf")))
-        # the maximum is clamped so that a row of -inf gives exp(-inf) = 0, not -inf + inf
-        top = tile.pointwise("max", tile.reduce_max(logits, axis), tile.const(_LOWEST))
-        weights = tile.pointwise("exp", tile.pointwise("sub", logits, top))
-        total = tile.reduce_sum(weights, axis)
-        safe = tile.pointwise("where", tile.pointwise("eq", total, tile.const(0.0)), tile.const(1.0), total)
-        return tile.pointwise("div", weights, safe)
+        """Over the columns. A column has one entry in every row, whose weight is 1 unless it is masked out."""
+        args = [self.vector(a) for a in node.args]
+        if node.type.cols != ONE:
+            return masked_softmax(*args)
+        chosen = tile.pointwise("lt", tile.const(float("-inf")), args[0])
+        for mask in args[1:]:
+            chosen = tile.pointwise("and", chosen, tile.pointwise("ne", mask, tile.const(0.0)))
+        return tile.pointwise("where", chosen, tile.const(1.0), tile.const(0.0))
 
     def _rotate(self, node: Node) -> Node:
         theta, a = node.args
@@ -203,10 +196,6 @@ class Rowwise:
             self.mixer.span(node),
             'apply it to a vector (`A @ x[t]`), or compile with form="step"',
         )
-
-
-# below every float32 logit that matters, and finite
-_LOWEST = -3.0e38
 
 
 def _length(node: Node) -> Dim:

@@ -46,6 +46,7 @@ class Machine:
 NUMPY = Machine("numpy", 4.0e10, 6.0e8, 6.0e-6, materialises=True, whole_quadratic=True)
 # Measured ceilings of one NVIDIA H200: 700e12 bf16 operations, 4.25e12 bytes a second; one launch each loop step.
 GPU = Machine("gpu", 7.0e14, 2.1e12, 2.0e-7, materialises=False)
+MACHINES = {m.name: m for m in (NUMPY, GPU)}
 
 
 def select_form(costs: Mapping[str, Cost], machine: Machine, tokens: int, sizes: Mapping[str, int], sequences: int) -> str:

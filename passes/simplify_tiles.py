@@ -187,7 +187,7 @@ def _pull_sign(node: Node) -> Node | None:
 
 
 def _merged(node: Node, uses: Counter[Node]) -> Node:
-    """`a @ v + b @ v` is `(a + b) @ v`, and row sums of square tiles likewise."""
+    """`a @ v + b @ v` is `(a + b) @ v`; quotients and row sums of square tiles likewise."""
     terms = _terms(node, 1, uses)
     groups: dict[object, list[tuple[int, Node]]] = {}
     for position, (sign, term) in enumerate(terms):
@@ -212,6 +212,8 @@ def _terms(node: Node, sign: int, uses: Counter[Node]) -> list[tuple[int, Node]]
 def _group(term: Node, position: int) -> object:
     if term.op == "dot":
         return "dot", term.args[1], term.type
+    if term.op == "div":
+        return "div", term.args[1], term.type
     if term.op == "sum" and term.args[0].type == Tile(CHUNK, CHUNK):
         return "sum", term["axis"]
     return position
@@ -220,6 +222,8 @@ def _group(term: Node, position: int) -> object:
 def _joined(group: list[tuple[int, Node]]) -> Node:
     first = group[0][1]
     left = _total([(sign, term.args[0]) for sign, term in group])
+    if first.op == "div":
+        return tile.pointwise("div", left, first.args[1])
     return tile.dot(left, first.args[1]) if first.op == "dot" else tile.reduce_sum(left, first["axis"])
 
 

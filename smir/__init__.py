@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ERRORS = ["ArgumentError", "BackendError", "FormError", "IRError", "RangeError", "SmirError", "SpecCycleError", "SpecNameError", "SpecSyntaxError", "SpecTypeError"]
+_ERRORS = (
+    "ArgumentError BackendError FormError IRError RangeError SmirError "
+    "SpecCycleError SpecNameError SpecSyntaxError SpecTypeError"
+).split()
 _HOME = {
     "compile": "smir.compiled",
     "CompiledMixer": "smir.compiled",

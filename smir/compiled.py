@@ -3,23 +3,29 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smir.binding import Bound, bind
+from smir.binding import bind
 from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form
-from smir.errors import ArgumentError, BackendError, FormError
-from smir.explain import Explanation, reference_sizes
-from smir.explain import explain as explain_compilation
+from smir.errors import ArgumentError, FormError
+from smir.execution import Backend, backend_for, find_backend
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
-from smir.passes.cost import Cost, plan_cost
-from smir.passes.select_form import GPU, NUMPY, Machine, select_form
+from smir.ir.sizes import TIME_NAME
+from smir.ir.tile import STEP
+from smir.sampling import check_sizes, dimension_names
 from smir.source import Source
 from smir.specs import find_spec
 
-NUMPY_BACKEND, TRITON_BACKEND = "numpy", "triton"
-MACHINES = {NUMPY_BACKEND: NUMPY, TRITON_BACKEND: GPU}
-REFERENCE_TOKENS = 4096
+if TYPE_CHECKING:
+    from smir.explain import Explanation
+    from smir.passes.cost import Cost
+    from smir.passes.select_form import Machine
+    from smir.verify import Report
+
+DEFAULT_BACKEND, VERIFIED_CHUNK = "numpy", 16
+# Sizes for predictions that are made before any array is seen.
+REFERENCE_TOKENS, REFERENCE_SIZE = 4096, 64
 LEVELS = ("mixer", "recurrence", "operators", "tile", "plan")
 
 
@@ -44,8 +50,8 @@ def compile_source(
     options: Options | None = None,
 ) -> "CompiledMixer":
     """The same for a text whose origin is known."""
-    if backend is not None and backend not in MACHINES:
-        raise BackendError(f"there is no backend {backend!r}", hint=f"one of {', '.join(MACHINES)}")
+    if backend is not None:
+        find_backend(backend)
     if chunk is not None and (isinstance(chunk, bool) or not isinstance(chunk, int) or chunk < 1):
         raise ArgumentError(f"chunk is a positive number of tokens, not {chunk!r}", hint="64 suits most mixers")
     done = compile_spec(source, options or Options())
@@ -74,14 +80,18 @@ class CompiledMixer:
         check_ranges: bool = False,
         **named: Any,
     ) -> Any:
-        """y `[B, T, H, dims...]`, in the arrays' own type and on their device; with `return_state` also the final states.
+        """y `[B, T, H, dims...]` in the arrays' own type and on their device, and with `return_state` the final states.
 
         `state` maps the spec's state names to arrays `[B, H, dims...]`, with which the mixer goes on. `check_ranges`
         checks the values against the ranges that the spec promises. Raises SmirError before anything runs.
         """
         bound = bind(self.spec, args, named, state, check_ranges=check_ranges)
-        y, final = self._run(bound)
-        return (bound.output(y), bound.states(final)) if return_state else bound.output(y)
+        backend = self._backend(self.backend or backend_for(bound))
+        sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
+        form = self.form_for(bound.tokens, bound.batch * bound.heads, backend.name, **sizes)
+        chunk = self._chunk_for(form, backend.machine, bound.tokens)
+        y, final = backend.run(self.compilation, form, bound, chunk)
+        return bound.restore(y, final) if return_state else bound.output(y)
 
     # ---- facts --------------------------------------------------------------------------------------------------
 
@@ -106,8 +116,10 @@ class CompiledMixer:
             return self._form
         if self.forms == (DIRECT,):
             return DIRECT
-        known = {**reference_sizes(self.compilation), **sizes}
-        machine = self._machine(backend)
+        from smir.passes.select_form import select_form
+
+        known = {**self.reference_sizes, **sizes}
+        machine = self._backend(backend).machine
         key = (machine.name, T, sequences, *sorted(known.items()))
         if key not in self._choices:
             self._choices[key] = select_form(self._costs, machine, T, known, sequences)
@@ -127,27 +139,38 @@ class CompiledMixer:
             raise ArgumentError(f"there is no IR level {level!r}", hint=f"one of {', '.join(LEVELS)}")
         form = form or self.form
         require_form(self.compilation, form)
-        by_form = {"tile": self.compilation.tiles, "plan": self.compilation.plans}
-        found = by_form[level].get(form) if level in by_form else getattr(self.compilation, level)
+        by_form: dict[str, Any] = {"tile": self.compilation.tiles, "plan": self.compilation.plans}
+        found: Any = by_form[level].get(form) if level in by_form else getattr(self.compilation, level)
         if found is None:
             raise FormError(f"{self.spec.name} has no {level} IR", hint="`explain` says which law breaks")
         return print_ir(found)
 
-    def explain(self, **sizes: int) -> Explanation:
-        """What was recognised, which forms are legal and why others aren't, what they cost and where they cross."""
-        return explain_compilation(self.compilation, self.form, sizes)
+    @property
+    def reference_sizes(self) -> dict[str, int]:
+        """A size for every dimension name, for predictions that are made before any array is seen."""
+        return dict.fromkeys(dimension_names(self.spec), REFERENCE_SIZE)
 
-    def verify(self, **options: Any) -> Any:
+    def explain(self, **sizes: int) -> "Explanation":
+        """What was recognised, which forms are legal and why others aren't, what they cost and where they cross."""
+        from smir.explain import explain
+
+        check_sizes(self.spec, sizes)
+        return explain(self.compilation, self.form, {**self.reference_sizes, **sizes})
+
+    def verify(self, **options: Any) -> "Report":
         """Every legal form against the float64 oracle; see `smir.verify.verify` for the options."""
         from smir.verify import verify
 
-        return verify(self.compilation, **({"chunk": self._chunk} if self._chunk else {}), **options)
+        return verify(self.compilation, **{"chunk": self._chunk or VERIFIED_CHUNK, **options})
 
     # ---- source -------------------------------------------------------------------------------------------------
 
     def sources(self, backend: str | None = None) -> dict[str, str]:
-        """The program as readable source files, by file name."""
-        return _emitter(backend or self.backend or NUMPY_BACKEND)(self)
+        """The program of the chosen form as readable source files, by file name."""
+        chosen = self._backend(backend)
+        chunk = self._chunk or chosen.machine.chunk
+        form = self.form_for(T=REFERENCE_TOKENS, backend=chosen.name)
+        return chosen.sources(self.compilation, form, chunk)
 
     def source(self, backend: str | None = None) -> str:
         """The program as one readable text."""
@@ -174,15 +197,13 @@ class CompiledMixer:
     # ---- running ------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _costs(self) -> dict[str, Cost]:
+    def _costs(self) -> "dict[str, Cost]":
+        from smir.passes.cost import plan_cost
+
         return {form: plan_cost(plan) for form, plan in self.compilation.plans.items()}
 
-    def _machine(self, backend: str | None) -> Machine:
-        return MACHINES[backend or self.backend or NUMPY_BACKEND]
+    def _backend(self, name: str | None) -> Backend:
+        return find_backend(name or self.backend or DEFAULT_BACKEND)
 
-    def chunk_for(self, form: str, T: int, backend: str | None = None) -> int:
-        """Tokens per chunk of a call of this form and length."""
-        machine = self._machine(backend)
-        return self._chunk if self._chunk and form != "step" else machine.chunk_of(form, T)
-
-    def _run(self, bound: Bound) -> tuple[Any, Mapping[str, Any]]: ...
+    def _chunk_for(self, form: str, machine: "Machine", tokens: int) -> int:
+        return self._chunk if self._chunk and form != STEP else machine.chunk_of(form, tokens)

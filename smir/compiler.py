@@ -26,7 +26,7 @@ FORMS = (STEP, CHUNKED, QUADRATIC)
 class Compilation:
     """What is known about one spec after the stages so far.
 
-    `mixer` is the spec as written; `recurrence` the same as step equations without delays; `operators` its recognised
+    `mixer` is the spec as written; `recurrence` the same as step equations; `operators` its recognised
     algebra; `tiles` and `plans` the programs by form; `obstacles` says by form why it is missing.
     """
 
@@ -117,14 +117,6 @@ def _masks_to_states(c: Compilation) -> Compilation:
     return c.blocked(FORMS, found) if isinstance(found, tuple) else replace(c, recurrence=found)
 
 
-def _delay_lines(c: Compilation) -> Compilation:
-    if c.recurrence is None:
-        return c
-    from smir.passes.delay_lines import delay_lines
-
-    return replace(c, recurrence=delay_lines(c.recurrence))
-
-
 def _recognise(c: Compilation) -> Compilation:
     if c.recurrence is None:
         return c
@@ -166,7 +158,6 @@ def _partition(c: Compilation) -> Compilation:
 STAGES = (
     Stage("parse", "mixer", _parse),
     Stage("masks_to_states", "recurrence", _masks_to_states),
-    Stage("delay_lines", "recurrence", _delay_lines),
     Stage("recognise", "operators", _recognise),
     Stage("lower", "tiles", _lower),
     Stage("partition", "plans", _partition),

@@ -1,4 +1,4 @@
-"""`mixer.explain()`: what was recognised, which forms are legal and why others aren't, what they cost, where they cross."""
+"""`mixer.explain()`: what was recognised, which forms are legal and why others aren't, and what they cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from typing import Any
 
 from smir.compiler import FORMS, Compilation
 from smir.ir.operator import Operator
-from smir.passes.cost import Cost, plan_cost
+from smir.ir.tile import STEP
+from smir.passes.cost import C, Cost, plan_cost
 from smir.passes.select_form import GPU, NUMPY, Machine, crossovers, select_form
 
 REFERENCE_LENGTHS = (64, 512, 4096, 32768)
-REFERENCE_DIMENSION = 64
 
 
 @dataclass(frozen=True)
@@ -51,33 +51,25 @@ class Explanation:
         return next(iter(self.choices[machine].values()))
 
 
-def explain(done: Compilation, chosen: str, sizes: Mapping[str, int] | None = None) -> Explanation:
-    """Everything known about the choice of a form; `sizes` of the dimension names count for the crossovers."""
+def explain(done: Compilation, chosen: str, sizes: Mapping[str, int]) -> Explanation:
+    """Everything known about the choice of a form; the crossovers are those at these `sizes` of the dimensions."""
     costs = {form: plan_cost(plan) for form, plan in done.plans.items()}
-    known = {**reference_sizes(done), **(sizes or {})}
     crossed, choices = {}, {}
     for machine in (NUMPY, GPU) if costs else ():
-        crossed[machine.name] = _crossings(costs, machine, known)
-        choices[machine.name] = {T: select_form(costs, machine, T, known, 1) for T in REFERENCE_LENGTHS}
-    note = f"crossovers at {', '.join(f'{n}={s}' for n, s in known.items())}, one sequence" if costs else ""
+        crossed[machine.name] = _crossings(costs, machine, sizes)
+        choices[machine.name] = {T: select_form(costs, machine, T, sizes, 1) for T in REFERENCE_LENGTHS}
+    note = f"crossovers at {', '.join(f'{n}={s}' for n, s in sizes.items())}, one sequence" if costs else ""
     return Explanation(
         mixer=done.spec.name,
         states=tuple(_state(o) for o in done.operators.operators) if done.operators else (),
         forms=done.forms,
         chosen=chosen,
         obstacles={f: tuple(map(str, done.obstacles[f])) for f in FORMS if f in done.obstacles},
-        costs={form: _formulas(cost) for form, cost in costs.items()},
+        costs={form: _formulas(cost, form) for form, cost in costs.items()},
         crossovers=crossed,
         choices=choices,
         notes=(note,) if note else (),
     )
-
-
-def reference_sizes(done: Compilation) -> dict[str, int]:
-    """A size for every dimension name of the kernels, for predictions made before any array is seen."""
-    declared = [d for item in (*done.spec.declarations, *done.spec.states) for d in item.dims]
-    names = {n for d in (*declared, *done.spec.output_dims) for n in d.names} - {"T"}
-    return dict.fromkeys(sorted(names), REFERENCE_DIMENSION)
 
 
 def _state(o: Operator) -> dict[str, str]:
@@ -89,9 +81,9 @@ def _crossings(costs: Mapping[str, Cost], machine: Machine, sizes: Mapping[str, 
                  for c in crossovers(costs, machine, sizes, 1))  # fmt: skip
 
 
-def _formulas(cost: Cost) -> dict[str, str]:
+def _formulas(cost: Cost, form: str) -> dict[str, str]:
     parts = {"flops": cost.flops, "elements moved": cost.moved, "operations in sequence": cost.sequential}
-    return {name: _readable(expression) for name, expression in parts.items()}
+    return {name: _readable(e.subs(C, 1) if form == STEP else e) for name, e in parts.items()}
 
 
 def _readable(expression: Any) -> str:

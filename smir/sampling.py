@@ -7,17 +7,42 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smir.ir.dims import TIME, Dim
-from smir.ir.interval import Interval
+from smir.errors import ArgumentError
+from smir.ir.graph import walk
+from smir.ir.interval import REAL, Interval
 from smir.ir.mixer import INPUT, Declaration, Mixer
+from smir.ir.sizes import TIME_NAME
 
 Array = NDArray[Any]
-_TIME = str(TIME)
+NAMED = ("input", "sequence", "input_of", "param", "state")
+
+
+def dimension_names(mixer: Mixer) -> list[str]:
+    """The dimension names of a spec, sorted, without T."""
+    declared = [d for declaration in mixer.declarations for d in declaration.dims]
+    carried = [d for state in mixer.states for d in state.dims]
+    return sorted({name for d in (*declared, *carried, *mixer.output_dims) for name in d.names} - {TIME_NAME})
 
 
 def default_sizes(mixer: Mixer) -> dict[str, int]:
     """A small size for every dimension name: distinct, even, so that a wrong axis can't go unnoticed."""
-    return {name: 8 + 4 * i for i, name in enumerate(sorted(_names(mixer)))}
+    return {name: 8 + 4 * i for i, name in enumerate(dimension_names(mixer))}
+
+
+def check_sizes(mixer: Mixer, sizes: Mapping[str, int]) -> None:
+    """Raises ArgumentError for a name that the spec doesn't have, or a size that isn't positive."""
+    names = dimension_names(mixer)
+    for name, size in sizes.items():
+        if name not in names:
+            raise ArgumentError(f"{mixer.name} has no dimension {name!r}", hint=f"it has {', '.join(names) or 'none'}")
+        if size < 1:
+            raise ArgumentError(f"dimension {name} can't have the size {size}", hint="sizes are positive")
+
+
+def known_sizes(mixer: Mixer, sizes: Mapping[str, int] | None) -> dict[str, int]:
+    """These sizes, and default ones for the other names. Raises ArgumentError as `check_sizes` does."""
+    check_sizes(mixer, sizes or {})
+    return {**default_sizes(mixer), **(sizes or {})}
 
 
 def sample(
@@ -31,15 +56,17 @@ def sample(
 ) -> dict[str, Array]:
     """Arguments by name, float64: inputs `[B, T, H, dims...]`, parameters `[H, dims...]`.
 
-    Vectors without a promised range have norm one on average. With `extreme`, about a fifth of the gated values are
-    end points of their range: exact resets (`-inf`, 0), very strong decays, exact zeros.
+    Vectors without a promised range have norm one on average; what the mixer divides by is kept positive, since near a
+    zero of a divisor no two programs agree. With `extreme`, about a fifth of the values of inputs with a promised range
+    are its end points or close: exact resets (`-inf`, 0), very strong decays, exact zeros.
     """
     rng = np.random.default_rng(seed)
-    known = {**default_sizes(mixer), **(sizes or {}), _TIME: T}
-    arrays = {}
+    known = {**known_sizes(mixer, sizes), TIME_NAME: T}
+    arrays, divisors = {}, divisor_names(mixer)
     for d in mixer.declarations:
         dims = [dim.size(known) for dim in d.dims]
-        arrays[d.name] = _draw(d, (B, T, H, *dims) if d.kind == INPUT else (H, *dims), dims, rng, extreme)
+        values = _draw(d, (B, T, H, *dims) if d.kind == INPUT else (H, *dims), dims, rng, extreme)
+        arrays[d.name] = np.abs(values) if d.name in divisors and d.range == REAL else values
     return arrays
 
 
@@ -48,22 +75,29 @@ def sample_states(
 ) -> dict[str, Array]:
     """Random initial states by name, `[B, H, dims...]`, around the values that the spec starts them at."""
     rng = np.random.default_rng(seed)
-    known = {**default_sizes(mixer), **(sizes or {})}
-    states = {}
+    known = known_sizes(mixer, sizes)
+    states, divisors = {}, divisor_names(mixer)
     for s in mixer.states:
         noise = rng.standard_normal((B, H, *(d.size(known) for d in s.dims)))
+        noise = np.abs(noise) if s.name in divisors else noise
         states[s.name] = noise + (s.initial if math.isfinite(s.initial) else 0.0)
     return states
 
 
-def _names(mixer: Mixer) -> set[str]:
-    dims: list[Dim] = [d for item in (*mixer.declarations, *mixer.states) for d in item.dims]
-    return {name for d in (*dims, *mixer.output_dims) for name in d.names} - {_TIME}
+def divisor_names(mixer: Mixer) -> set[str]:
+    """The inputs and states that the mixer divides by, directly or through its states."""
+    found: set[str] = set()
+    pending = [n.args[1] for n in mixer.nodes() if n.op == "div"]
+    while pending:
+        names = {n["name"] for n in walk([pending.pop()]) if n.op in NAMED} - found
+        found |= names
+        pending += [s.update for s in mixer.states if s.name in names]
+    return found
 
 
 def _draw(d: Declaration, shape: Sequence[int], dims: Sequence[int], rng: np.random.Generator, extreme: bool) -> Array:
     values = _inside(d.range, tuple(shape), dims, rng)
-    if extreme and d.kind == INPUT:
+    if extreme and d.kind == INPUT and d.range != REAL:
         ends = _edges(d.range)
         pick = rng.random(values.shape) < 0.2
         # Whole tokens too, at both ends of the sequence and where chunks begin and end.
@@ -89,4 +123,10 @@ def _edges(r: Interval) -> list[float]:
     """Values of a range that break careless arithmetic; never +inf."""
     ends = [r.lo, r.hi, 0.0, -8.0, -80.0, -1e3] if r.lo == -math.inf and r.hi <= 0 else [r.lo, r.hi, 0.0]
     legal = [e for e in ends if e in r and e != math.inf and (math.isfinite(e) or r.hi <= 0)]
-    return legal or [r.lo + (r.hi - r.lo) * 1e-6]
+    return legal or [_just_inside(r)]
+
+
+def _just_inside(r: Interval) -> float:
+    """A value next to an end of an open range."""
+    width = min(1.0, r.hi - r.lo)
+    return r.lo + 1e-6 * width if math.isfinite(r.lo) else r.hi - 1e-6 * width

@@ -1,12 +1,14 @@
 """Tables of the command line."""
 
 import json
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from smir.ir.interval import REAL
 from smir.ir.mixer import Mixer
 from smir.specs import find_spec, library_names
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 def show_declarations(mixer: Mixer, as_json: bool) -> None:
     """What a spec declares: kind, name, dimensions, range."""
-    rows = [(d.kind, d.name, _dims(d.dims), str(d.range)) for d in mixer.declarations]
+    rows = [(d.kind, d.name, _dims(d.dims), "" if d.range == REAL else str(d.range)) for d in mixer.declarations]
     rows += [("state", s.name, _dims(s.dims), f"starts at {s.initial:g}") for s in mixer.states]
     rows.append(("output", "y", _dims(mixer.output_dims), ""))
     if as_json:
@@ -51,9 +53,8 @@ def show_report(report: "Report") -> None:
     """The comparisons of `verify`."""
     rows = [("ok" if r.passed else "FAIL", r.form, r.dtype, r.case, r.result, f"{r.error:.1e}", f"{r.allowed:.1e}")
             for r in report.rows]  # fmt: skip
-    verdict = "verified" if report.passed else "FAILED"
     _print(
-        f"{report.mixer}: {verdict}",
+        f"{report.mixer}: {report.verdict}",
         ("", "form", "dtype", "arguments", "result", "relative RMS error", "allowed"),
         rows,
     )
@@ -80,7 +81,7 @@ def _dims(dims: tuple[Any, ...]) -> str:
     return ", ".join(map(str, dims)) or "scalar"
 
 
-def _print(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Cells are plain text: brackets of ranges and formulas are no markup."""
     table = Table(*columns, title=title or None, title_justify="left")
     for row in rows:

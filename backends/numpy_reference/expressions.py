@@ -59,7 +59,8 @@ def make_context(mixer: Mixer, arrays: Mapping[str, Array], roots: Iterable[Node
     """Float64 matrices of a mixer's arrays (canonical layout: inputs `[B, T, H, *dims]`, params `[H, *dims]`)."""
     values = {d.name: np.asarray(arrays[d.name], dtype=np.float64) for d in mixer.declarations}
     sizes = canonical_sizes(mixer.declarations, {name: a.shape for name, a in values.items()})
-    inputs, params = {}, {}
+    inputs: dict[str, Array] = {}
+    params: dict[str, Array] = {}
     for d in mixer.declarations:
         a = values[d.name]
         matrix = a.reshape(a.shape + (1,) * (2 - len(d.dims)))

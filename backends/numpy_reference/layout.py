@@ -126,10 +126,24 @@ def without_units(tile: Array, rows: str, cols: str) -> Array:
 
 def join_chunks(tiles: Array, extent: Extent, rows: str, cols: str) -> Array:
     """`[B, H, chunks, rows, cols]` to the output `[B, T, H, *dims]`."""
+    y, view = empty_output(extent, rows, cols)
+    view[...] = tiles
+    return finished_output(y, extent, rows, cols)
+
+
+def empty_output(extent: Extent, rows: str, cols: str) -> tuple[Array, Array]:
+    """Memory for the output in the caller's order of axes, and a view of it as tiles `[B, H, chunks, rows, cols]`."""
+    height, width = extent.shape(rows, cols)
     if rows == CHUNK:
-        flat = tiles.reshape(*tiles.shape[:2], -1, 1, tiles.shape[-1])[:, :, : extent.time]
-        rows, cols = cols, ONE
-        flat = np.swapaxes(flat, -1, -2)
-    else:
-        flat = tiles
-    return without_units(np.moveaxis(flat, 1, 2), rows, cols)
+        y = np.empty((extent.batch, extent.chunks, height, extent.heads, width), extent.dtype)
+        return y, y.transpose(0, 3, 1, 2, 4)
+    y = np.empty((extent.batch, extent.time, extent.heads, height, width), extent.dtype)
+    return y, y.transpose(0, 2, 1, 3, 4)
+
+
+def finished_output(y: Array, extent: Extent, rows: str, cols: str) -> Array:
+    """The filled memory as `[B, T, H, *dims]`."""
+    if rows != CHUNK:
+        return without_units(y, rows, cols)
+    whole = y.reshape(extent.batch, -1, extent.heads, y.shape[-1])[:, : extent.time]
+    return np.ascontiguousarray(whole[..., 0] if cols == ONE else whole)

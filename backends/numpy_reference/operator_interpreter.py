@@ -13,7 +13,6 @@ from smir.ir.operator import (
     BEFORE,
     DECAYED,
     Decay,
-    Diagonal,
     MicroStep,
     Operator,
     OperatorProgram,

@@ -4,12 +4,12 @@ Scans are Python loops over chunks, batched over sequences and heads; the output
 once from what the scans held before each of them. Nothing is optimised here; `plan_interpreter` is the fast one.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from smir.backends.numpy_reference.evaluate import Evaluator
+from smir.backends.numpy_reference.evaluate import Leaves, run_schedule, schedule
 from smir.backends.numpy_reference.layout import (
     Extent,
     final_state,
@@ -51,7 +51,9 @@ def run_tile(
 class _Run:
     """One run: what scans held before every chunk, what they exported, and the final states."""
 
-    def __init__(self, program: TileProgram, arrays: Mapping[str, Array], states: Mapping[str, Array], chunk: int) -> None:
+    def __init__(
+        self, program: TileProgram, arrays: Mapping[str, Array], states: Mapping[str, Array], chunk: int
+    ) -> None:
         self.program, self.arrays, self.states = program, arrays, states
         self.inner = [s for s in program.scans if s.order in INNER]
         extent = measure(program.leaves, program.carries, arrays, states, chunk)
@@ -73,13 +75,14 @@ class _Run:
         for chunk in reversed(order) if scan.order == "backward" else order:
             for name, tile in tiles.items():
                 self.held[name][chunk] = tile
-            at = self.evaluator(chunk, chunk, tiles)
-            for (name, _), value in zip(scan.exports, at(v for _, v in scan.exports), strict=True):
+            roots = (*(v for _, v in scan.exports), *(c.next for c in scan.carries))
+            values = self.values(roots, self.leaves(chunk, chunk, tiles))
+            for (name, _), value in zip(scan.exports, values, strict=False):
                 self.exported[name][chunk] = value
-            moved = at(c.next for c in scan.carries)
+            moved = values[len(scan.exports) :]
             tiles = {c.name: self.widen(m, c.rows, c.cols) for c, m in zip(scan.carries, moved, strict=True)}
         for c in scan.carries:
-            if c.state:
+            if c.state and c.final:
                 self.final[c.state] = final_state(tiles[c.name], c.transposed, c.rows, c.cols).astype(self.extent.dtype)
 
     def output(self) -> Array:
@@ -98,7 +101,7 @@ class _Run:
                 return param_tile(self.arrays[node["name"]], extent, node.type.rows, node.type.cols)[:, :, None]
             return self.tokens(node)
 
-        (y,) = Evaluator(load, extent, lambda node: counts)([self.program.output])
+        (y,) = self.values([self.program.output], Leaves(load, lambda node: counts))
         return self.finish(y)
 
     def quadratic_output(self) -> Array:
@@ -109,15 +112,19 @@ class _Run:
             for scan in self.inner:
                 held = {c.name: initial_tile(c, self.states, self.extent) for c in scan.carries}
                 for col in range(row - 1, -1, -1) if scan.order == "earlier" else range(row + 1, self.extent.chunks):
-                    moved = self.evaluator(row, col, held)(c.next for c in scan.carries)
+                    moved = self.values((c.next for c in scan.carries), self.leaves(row, col, held))
                     held = {c.name: m for c, m in zip(scan.carries, moved, strict=True)}
                 tiles |= held
-            (y,) = self.evaluator(row, row, tiles)([self.program.output])
+            (y,) = self.values([self.program.output], self.leaves(row, row, tiles))
             rows.append(self.wide(y))
         return self.finish(np.stack(rows, axis=2))
 
-    def evaluator(self, row: int, col: int, tiles: Mapping[str, Array]) -> Evaluator:
-        """Values at one pair of chunks; `tiles` are the carried ones."""
+    def values(self, roots: Iterable[Node], leaves: Leaves) -> list[Array]:
+        """The values of some tiles."""
+        return run_schedule(schedule(roots), {}, leaves, self.extent)
+
+    def leaves(self, row: int, col: int, tiles: Mapping[str, Array]) -> Leaves:
+        """What is loaded at one pair of chunks; `tiles` are the carried ones."""
 
         def chunk_of(node: Node) -> int:
             return col if node.get("block") == COL else row
@@ -132,8 +139,7 @@ class _Run:
                 return param_tile(self.arrays[node["name"]], self.extent, node.type.rows, node.type.cols)
             return self.tokens(node)[:, :, chunk_of(node)]
 
-        count: Callable[[Node], int] = lambda node: self.extent.count(chunk_of(node))  # noqa: E731
-        return Evaluator(load, self.extent, count)
+        return Leaves(load, lambda node: self.extent.count(chunk_of(node)))
 
     def tokens(self, node: Node) -> Array:
         """An input as tiles of all chunks, `[B, H, chunks, rows, cols]`."""

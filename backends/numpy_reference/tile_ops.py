@@ -46,12 +46,13 @@ def reduce_max(a: Array, axis: int) -> Array:
 
 
 def cumsum(a: Array, reverse: bool = False, exclusive: bool = False) -> Array:
-    """Running sum over the rows, from the last one when `reverse`; `exclusive` leaves the row itself out."""
-    flipped = a[..., ::-1, :] if reverse else a
-    if exclusive:
-        flipped = np.concatenate([np.zeros_like(flipped[..., :1, :]), flipped[..., :-1, :]], axis=-2)
-    total = np.cumsum(flipped, axis=-2)
-    return total[..., ::-1, :] if reverse else total
+    """Running sum over the rows, from the last one when `reverse`; `exclusive` leaves the row itself out.
+
+    A product with a matrix of zeros and ones: the fastest way to sum each row's own terms, and only those.
+    """
+    i, j = np.arange(a.shape[-2])[:, None], np.arange(a.shape[-2])
+    counts = (j > i if exclusive else j >= i) if reverse else (j < i if exclusive else j <= i)
+    return np.matmul(counts.astype(a.dtype), a)
 
 
 def segment_sum(g: Array, reverse: bool = False, exclusive: bool = False) -> Array:
@@ -59,15 +60,9 @@ def segment_sum(g: Array, reverse: bool = False, exclusive: bool = False) -> Arr
 
     Column j adds up only the rows that count for it, so a huge g elsewhere never cancels.
     """
-    rows = np.arange(g.shape[-2])
-    after = rows[:, None] < rows if reverse else rows[:, None] > rows
-    taken = np.where(after, g, np.zeros((), g.dtype))
-    if reverse:
-        taken = taken[..., ::-1, :]
-    total = np.cumsum(taken, axis=-2)
-    if exclusive:
-        total = np.concatenate([np.zeros_like(total[..., :1, :]), total[..., :-1, :]], axis=-2)
-    return total[..., ::-1, :] if reverse else total
+    i, j = np.arange(g.shape[-2])[:, None], np.arange(g.shape[-2])
+    after = (i < j if reverse else i > j).astype(g.dtype)
+    return cumsum(g * after, reverse, exclusive)
 
 
 def mask(a: Array, kind: str, fill: float = 0.0) -> Array:
@@ -95,9 +90,22 @@ def unit_inverse(n: Array, reverse: bool = False) -> Array:
     while size < count:
         for start in range(0, count - size, 2 * size):
             first, second = slice(start, start + size), slice(start + size, min(start + 2 * size, count))
-            x[..., second, first] = -np.matmul(np.matmul(x[..., second, second], n[..., second, first]), x[..., first, first])
+            x[..., second, first] = -np.matmul(
+                np.matmul(x[..., second, second], n[..., second, first]), x[..., first, first]
+            )
         size *= 2
     return x
+
+
+def pair_counts(rows: int, level: int, reverse: bool = False, exclusive: bool = False) -> Array:
+    """Which rows m (columns) count for the distance of row i: see `pair_distance`."""
+    i, m = np.arange(rows)[:, None], np.arange(rows)
+    if reverse:
+        query, between = (i // level) % 2 == 0, (m >= i, m < i)
+    else:
+        query, between = (i // level) % 2 == 1, (m <= i, m > i)
+    to_query = between[0] & (m != i) if exclusive else between[0]
+    return (i // level == m // level) & np.where(query, to_query, between[1])
 
 
 def pair_distance(g: Array, level: int, reverse: bool = False, exclusive: bool = False) -> Array:
@@ -106,20 +114,12 @@ def pair_distance(g: Array, level: int, reverse: bool = False, exclusive: bool =
     Odd blocks: from the block's start to the row (without it when `exclusive`); even blocks: from the next row to
     the block's end. `reverse` mirrors both in time.
     """
-    count, size = g.shape[-2], 2 * level
-    ragged = [(0, 0)] * (g.ndim - 2) + [(0, -count % size), (0, 0)]
-    pairs = np.pad(g, ragged) if count % size else g
-    pairs = pairs.reshape(*g.shape[:-2], -1, 2, level, g.shape[-1])
-    query, key = (0, 1) if reverse else (1, 0)
-    step = -1 if reverse else 1
-    distance = np.zeros_like(pairs)
-    inward, outward = pairs[..., query, ::step, :], pairs[..., key, ::-step, :]
-    if exclusive:
-        distance[..., query, ::step, :][..., 1:, :] = np.cumsum(inward[..., :-1, :], axis=-2)
-    else:
-        distance[..., query, ::step, :] = np.cumsum(inward, axis=-2)
-    distance[..., key, ::-step, :][..., 1:, :] = np.cumsum(outward[..., :-1, :], axis=-2)
-    return distance.reshape(*g.shape[:-2], -1, g.shape[-1])[..., :count, :]
+    return np.matmul(pair_counts(g.shape[-2], level, reverse, exclusive).astype(g.dtype), g)
+
+
+def pair_collect(d: Array, level: int, reverse: bool = False, exclusive: bool = False) -> Array:
+    """The transpose of `pair_distance`: entry m sums d over the rows whose distance counts m."""
+    return np.matmul(pair_counts(d.shape[-2], level, reverse, exclusive).T.astype(d.dtype), d)
 
 
 def level_mask(a: Array, level: int, reverse: bool = False) -> Array:
@@ -127,6 +127,43 @@ def level_mask(a: Array, level: int, reverse: bool = False) -> Array:
     block = np.arange(a.shape[-1]) // level
     i, j = (block[None, :], block[:, None]) if reverse else (block[:, None], block[None, :])
     return np.where((i % 2 == 1) & (j == i - 1), a, np.zeros((), a.dtype))
+
+
+def level_scores(q: Array, k: Array, g: Array, reverse: bool = False, exclusive: bool = False) -> Array:
+    """Scores sum over K of q_ik k_jk e^(sum of g_k between j and i) of all pairs j < i (`reverse`: j > i), level by level.
+
+    The same as summing `level_mask((q w) @ (k w)^T)` with w = e^pair_distance(g) over all levels. Going up a level
+    multiplies w by the decay of the neighbouring block, so no exponent but g itself is ever taken.
+    """
+    if reverse:
+        flipped = level_scores(*(a[..., ::-1, :] for a in (q, k, g)), exclusive=exclusive)
+        return flipped[..., ::-1, ::-1]
+    count = g.shape[-2]
+    size = 1 << (count - 1).bit_length()
+    shape = np.broadcast_shapes(q.shape, k.shape, g.shape)
+    q, k, decay = (np.broadcast_to(a, shape) for a in (q, k, np.exp(g)))
+    if size != count:
+        fill = [(0, 0)] * (len(shape) - 2) + [(0, size - count), (0, 0)]
+        q, k, decay = np.pad(q, fill), np.pad(k, fill), np.pad(decay, fill, constant_values=1.0)
+    scores = np.zeros((*shape[:-2], size, size), decay.dtype)
+    # decay from the start of a row's block to the row, after the row to the block's end, and over the whole block
+    first = np.ones_like(decay) if exclusive else decay.copy()
+    last, whole = np.ones_like(decay), decay
+    level = 1
+    while level < size:
+        pairs = (*shape[:-2], size // (2 * level), 2, level, shape[-1])
+        first, last = first.reshape(pairs), last.reshape(pairs)
+        whole = whole.reshape(*shape[:-2], size // (2 * level), 2, shape[-1])
+        query = q.reshape(pairs)[..., 1, :, :] * first[..., 1, :, :]
+        key = k.reshape(pairs)[..., 0, :, :] * last[..., 0, :, :]
+        blocks = scores.reshape(*shape[:-2], size // (2 * level), 2, level, size // (2 * level), 2, level)
+        blocks = np.einsum("...papb->...pab", blocks[..., :, 1, :, :, 0, :])
+        blocks[...] = np.matmul(query, np.swapaxes(key, -1, -2))
+        first[..., 1, :, :] *= whole[..., 0, None, :]
+        last[..., 0, :, :] *= whole[..., 1, None, :]
+        whole = whole[..., 0, :] * whole[..., 1, :]
+        level *= 2
+    return scores[..., :count, :count]
 
 
 def rotate(theta: Array, a: Array, axis: int, inverse: bool = False) -> Array:
@@ -137,6 +174,13 @@ def rotate(theta: Array, a: Array, axis: int, inverse: bool = False) -> Array:
     even, odd = a[..., 0::2], a[..., 1::2]
     turned = np.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
     return turned.reshape(*turned.shape[:-2], -1)
+
+
+def cross_pairs(a: Array, b: Array, axis: int) -> Array:
+    """Per interleaved pair along `axis`, a0 b1 - a1 b0."""
+    if axis == 0:
+        return np.swapaxes(cross_pairs(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2), 1), -1, -2)
+    return a[..., 0::2] * b[..., 1::2] - a[..., 1::2] * b[..., 0::2]
 
 
 STRUCTURAL: dict[str, Callable[..., Array]] = {
@@ -150,7 +194,9 @@ STRUCTURAL: dict[str, Callable[..., Array]] = {
     "valid_rows": valid_rows,
     "unit_inverse": unit_inverse,
     "pair_distance": pair_distance,
+    "pair_collect": pair_collect,
     "level_mask": level_mask,
     "rotate": rotate,
+    "cross_pairs": cross_pairs,
 }
 TILE_OPS: dict[str, Callable[..., Array]] = STRUCTURAL | {name: op.numpy for name, op in POINTWISE.items()}

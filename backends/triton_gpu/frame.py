@@ -1,6 +1,6 @@
 """The frame around a kernel's arithmetic: index variables, addresses and masks of every tile it reads or writes."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
@@ -8,16 +8,14 @@ from smir.backends.triton_gpu.names import Names, identifier, word
 from smir.errors import IRError
 from smir.ir.graph import Node
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, STEP, TOKEN, Carry
+from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, TOKEN, Carry
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 FIXED = frozenset(
-    "time heads chunks CHUNK LEVELS PRODUCT PRECISION PARTS program item b h n m row start inside left "
-    "col_start col_inside col_left level".split()
+    "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program b h n m row start inside left "
+    "col_start col_inside col_left level visited distance logaddexp pair_distance level_mask level_product rotate running_sum "
+    "running_sum_column running_sum_transposed segment_sum tanh unit_inverse".split()
 )
-LAUNCH_SIZES = {"time": "time", "heads": "heads", "chunks": "chunks"}
-LAUNCH_CONSTANTS = {"CHUNK": "chunk", "LEVELS": "chunk.bit_length() - 1", "PRODUCT": "TYPES[dtype]",
-                    "PRECISION": "precision", "PARTS": "parts"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -176,15 +174,14 @@ class Frame:
     def _dense(self, pointer: str, tile: str, rows: str, cols: str, transposed: bool) -> str:
         """A tile of a contiguous tensor of tiles; `transposed`: in memory its columns come first."""
         sizes = [s for s in (self._size(rows), self._size(cols)) if s != "1"]
-        base = f"{pointer} + {tile}" + (f" * ({' * '.join(sizes)})" if sizes else "")
+        base = f"{pointer} + {tile}{_times(sizes)}"
         row_step, col_step = ("1", self._size(rows)) if transposed else (self._size(cols), "1")
         return " + ".join([base, *self._index(rows, "[:, None]", row_step), *self._index(cols, "[None, :]", col_step)])
 
     def _output_address(self, pointer: str, rows: str, cols: str, start: str = "start") -> str:
         """A tile of a contiguous `[B, T, H, *dims]` tensor."""
         sizes = [s for s in (self._size(rows) if rows != CHUNK else "1", self._size(cols)) if s != "1"]
-        dims = f" * ({' * '.join(sizes)})" if sizes else ""
-        base = f"{pointer} + ((b * time + {start}) * heads + h){dims}"
+        base = f"{pointer} + ((b * time + {start}) * heads + h){_times(sizes)}"
         if rows == CHUNK:
             row_terms = [f"row[:, None] * (heads{''.join(f' * {s}' for s in sizes)})"]
         else:
@@ -234,16 +231,16 @@ class Frame:
             lines.append((over(axis), f"{over(axis)} = {first}{whole}"))
         return lines
 
-    def step_form(self) -> bool:
-        return self.plan.form == STEP
+    def axis_constants(self, axis: str) -> tuple[str, str]:
+        """The compile-time parameters of an axis: block and size."""
+        return block_name(axis), size_name(axis)
+
+
+def _times(sizes: list[str]) -> str:
+    """A factor that is the product of sizes."""
+    return f" * {sizes[0]}" if len(sizes) == 1 else f" * ({' * '.join(sizes)})" if sizes else ""
 
 
 def over(axis: str) -> str:
     """The variable that holds the indices along an axis."""
     return f"over_{word(axis)}"
-
-
-def launch_constants(frame: Frame, sizes: Mapping[str, str]) -> dict[str, str]:
-    """What the launcher passes for every compile-time parameter a kernel may have."""
-    blocks = {block_name(a): f"padded({sizes[a]})" for a, role in frame.kernel.roles if role != GRID}
-    return {**LAUNCH_CONSTANTS, **{size_name(a): sizes[a] for a, _ in frame.kernel.roles}, **blocks}

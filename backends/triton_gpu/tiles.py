@@ -103,6 +103,16 @@ def level_mask(a, level, REVERSE: tl.constexpr):
 
 
 @triton.jit
+def level_product(queries, keys, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr):
+    """`level_mask(queries @ keys.T)` from one tile that holds the queries' rows in odd blocks, the keys' in even ones."""
+    C: tl.constexpr = queries.shape[0]
+    odd = (((tl.arange(0, C) >> level) & 1) == 1)[:, None]
+    mixed = tl.where(odd, keys, queries) if REVERSE else tl.where(odd, queries, keys)
+    mixed = mixed.to(PRODUCT)
+    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), level, REVERSE)
+
+
+@triton.jit
 def pair_weights(level, C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
     """Row i holds ones for the rows between row i and the boundary of its pair of blocks of 2**level rows."""
     i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]

@@ -6,25 +6,34 @@ Such an x is computed in its transposed form from the start: `(a b)^T = b^T a^T`
 
 from collections.abc import Callable
 
+from smir.backends.triton_gpu.thin_products import is_thin
 from smir.ir import tile
-from smir.ir.graph import Node, rebuild, substitute, walk
+from smir.ir.graph import Node, make, rebuild, substitute, walk
 from smir.ir.ops import POINTWISE
 from smir.ir.tile import CARRIED
 
-MADE_BY_PRODUCTS = frozenset("dot unit_inverse pair_distance level_sum cumsum segment_sum".split())
+MADE_BY_PRODUCTS = frozenset("dot unit_inverse pair_distance level_sum".split())
 MIRROR = {"lower": "upper", "strict_lower": "strict_upper", "upper": "lower", "strict_upper": "strict_lower", "eye": "eye"}
 
 
 def has_products(root: Node) -> bool:
     """Whether the kernel computes this value with a matrix product."""
-    return any(n.op in MADE_BY_PRODUCTS or n.op == "load" and n["kind"] == CARRIED for n in walk([root]))
+    return any(n.op in MADE_BY_PRODUCTS or _is_carried(n) or _sums_by_product(n) for n in walk([root]))
+
+
+def _is_carried(n: Node) -> bool:
+    return n.op == "load" and n["kind"] == CARRIED
+
+
+def _sums_by_product(n: Node) -> bool:
+    return (n.op == "cumsum" and n.type.cols != tile.ONE) or (n.op == "segment_sum" and n["exclusive"])
 
 
 def without_transposed_products(root: Node) -> Node:
     """The same value without `dot(transpose(x), y)` of an x made by matrix products."""
 
     def replace(node: Node) -> Node | None:
-        if node.op == "dot" and node.args[0].op == "transpose" and not _thin(node) and has_products(node.args[0]):
+        if node.op == "dot" and node.args[0].op == "transpose" and not is_thin(node) and has_products(node.args[0]):
             left, right = node.args
             return tile.dot(transposed(left.args[0]), without_transposed_products(right))
         return None
@@ -42,14 +51,15 @@ def transposed(node: Node) -> Node:
     return rule(node) if rule else tile.transpose(rebuild(node, map(without_transposed_products, node.args)))
 
 
-def _thin(node: Node) -> bool:
-    a, b = node.args
-    return tile.ONE in (a.type.rows, a.type.cols, b.type.cols)
-
-
 def _dot(n: Node) -> Node:
     left, right = n.args
     return tile.dot(transposed(right), tile.transpose(without_transposed_products(left)))
+
+
+def _valid_rows(n: Node) -> Node:
+    ones = tile.broadcast(tile.const(1.0), tile.CHUNK, tile.ONE)
+    valid = make("valid_rows", (ones,), ones.type, fill=0.0, block=n["block"])
+    return tile.pointwise("where", tile.transpose(valid), transposed(n.args[0]), tile.const(n["fill"]))
 
 
 _RULES: dict[str, Callable[[Node], Node]] = {
@@ -58,6 +68,7 @@ _RULES: dict[str, Callable[[Node], Node]] = {
     "broadcast": lambda n: tile.broadcast(transposed(n.args[0]), n.type.cols, n.type.rows),
     "sum": lambda n: tile.reduce_sum(transposed(n.args[0]), 1 - n["axis"]),
     "reduce_max": lambda n: tile.reduce_max(transposed(n.args[0]), 1 - n["axis"]),
+    "valid_rows": _valid_rows,
     "mask": lambda n: tile.mask(transposed(n.args[0]), MIRROR[n["kind"]], n["fill"]),
     "unit_inverse": lambda n: tile.unit_inverse(transposed(n.args[0]), not n["reverse"]),
     "level_mask": lambda n: tile.level_mask(transposed(n.args[0]), not n["reverse"]),

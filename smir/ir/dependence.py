@@ -12,7 +12,7 @@ from smir.ir.operator import BACKWARD, FORWARD
 
 @dataclass(frozen=True)
 class Component:
-    """States that need each other, in the order in which one time step computes them, and the way time runs for them."""
+    """States that need each other, in the order in which a time step computes them, and the way time runs for them."""
 
     states: tuple[str, ...]
     direction: str

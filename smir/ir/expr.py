@@ -157,7 +157,9 @@ def softmax(a: Node, mask: Node | None = None) -> Node:
     if mask is None:
         return make("softmax", (a,), a.type)
     if mask.type.shape != a.type.shape:
-        raise SpecTypeError(f"softmax of {a.type.rows} x {a.type.cols} with a mask of {mask.type.rows} x {mask.type.cols}")
+        raise SpecTypeError(
+            f"softmax of {a.type.rows} x {a.type.cols} with a mask of {mask.type.rows} x {mask.type.cols}"
+        )
     time = join_time((a.type.time, mask.type.time))
     return make("softmax", (a, mask), ValueType(a.type.rows, a.type.cols, time))
 

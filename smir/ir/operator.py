@@ -143,10 +143,15 @@ class OperatorProgram:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """Why some form can't express a spec: the law that breaks, and the sub-expression that breaks it."""
+    """Why some form can't express a spec: the law that breaks, and the sub-expression that breaks it.
+
+    `consequence` says what the other forms would need and which form remains.
+    """
 
     message: str
     span: Span | None = None
+    consequence: str = ""
 
     def __str__(self) -> str:
-        return f"{self.message} at line {self.span.line}" if self.span else self.message
+        where = f" at line {self.span.line}" if self.span else ""
+        return f"{self.message}{where}{'; ' if self.consequence else ''}{self.consequence}"

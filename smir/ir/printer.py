@@ -131,8 +131,8 @@ def _scan(scan: Scan, names: Names) -> list[str]:
 
 def _carry(carry: Carry, names: Names) -> str:
     state = "" if carry.state is None else f" state={show_attr(carry.state)}"
-    flag = " transposed" if carry.transposed else ""
-    start = f"{float(carry.initial)!r}{state}{flag}"
+    flags = (" transposed" if carry.transposed else "") + ("" if carry.final else " start_only")
+    start = f"{float(carry.initial)!r}{state}{flags}"
     return f"carry {show_name(carry.name)} : {carry.rows} x {carry.cols} = {start} next={names[carry.next]}"
 
 

@@ -34,7 +34,7 @@ def solve_dim(dim: Dim, size: int, sizes: Mapping[str, int]) -> tuple[str, int] 
 
 
 def solve_sizes(pairs: Iterable[tuple[Dim, int]], known: Mapping[str, int]) -> dict[str, int]:
-    """Sizes of all names that the (dimension, size) pairs determine, plain names first; contradictions are not looked for."""
+    """Sizes of all names that the (dimension, size) pairs determine. Contradictions are not looked for."""
     sizes, pending = dict(known), list(pairs)
     while True:
         found = [solved for dim, size in pending if (solved := solve_dim(dim, size, sizes))]

@@ -16,6 +16,8 @@ from smir.source import Source, Span
 
 _TOKEN = re.compile(r'"(?:[^"\\\n]|\\.)*"|%\w+|[(){}\[\],:=]|[^\s(){}\[\],:="%#]+')
 _BLANK = re.compile(r"[ \t\r]*(#[^\n]*)?")
+# Longer than any dimension that a person or a pass writes, short enough for a parser that recurses.
+_LONGEST = 200
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -100,11 +102,11 @@ class Line:
         if not self.head.startswith('"'):
             self.fail("a quoted string")
         try:
-            return str(json.loads(self.head))
+            value = json.loads(self.head)
         except ValueError:
             self.fail("a quoted string")
-        finally:
-            self.place += 1
+        self.place += 1
+        return str(value)
 
     def number(self) -> float:
         try:
@@ -120,12 +122,14 @@ class Line:
             return self.string()
         if self.head in ("true", "false"):
             return self.take() == "true"
-        return int(self.take()) if re.fullmatch(r"-?[0-9]+", self.head) else self.number()
+        return int(self.take()) if re.fullmatch(r"-?[0-9]{1,18}", self.head) else self.number()
 
     def dim(self) -> Dim:
         span, word = self.span, self.word("a dimension")
         try:
-            return Dim.parse(word)
+            if len(word) <= _LONGEST:
+                return Dim.parse(word)
+            raise IRError("too long")
         except (IRError, ZeroDivisionError):
             raise IRError(f"not a dimension: {word!r} in line {span.line}", span) from None
 

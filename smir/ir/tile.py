@@ -169,6 +169,11 @@ def pair_distance(g: Node, reverse: bool = False, exclusive: bool = False) -> No
     return make("pair_distance", (g,), g.type, reverse=reverse, exclusive=exclusive)
 
 
+def pair_collect(d: Node, reverse: bool = False, exclusive: bool = False) -> Node:
+    """The transpose of `pair_distance` as a linear map, at level s: entry m sums d over the rows whose distance counts m."""
+    return make("pair_collect", (d,), d.type, reverse=reverse, exclusive=exclusive)
+
+
 def level_mask(a: Node, reverse: bool = False) -> Node:
     """`CHUNK x CHUNK`, at level s: keeps (i, j) where i is in an odd block and j in the even one before it.
 
@@ -187,10 +192,16 @@ def rotate(theta: Node, a: Node, axis: int, inverse: bool = False) -> Node:
     return make("rotate", (theta, a), a.type, axis=axis, inverse=inverse)
 
 
-LEVEL_OPS = frozenset({"pair_distance", "level_mask"})
+def cross_pairs(a: Node, b: Node, axis: int, half: str) -> Node:
+    """Per interleaved pair along `axis`, a0 b1 - a1 b0; `half` names the axis of half the length."""
+    rows, cols = (half, a.type.cols) if axis == 0 else (a.type.rows, half)
+    return make("cross_pairs", (a, b), Tile(rows, cols), axis=axis)
+
+
+LEVEL_OPS = frozenset({"pair_distance", "pair_collect", "level_mask"})
 STRUCTURAL = frozenset(
     "load const dot transpose broadcast sum reduce_max cumsum segment_sum mask valid_rows unit_inverse "
-    "pair_distance level_mask level_sum rotate".split()
+    "pair_distance pair_collect level_mask level_sum rotate cross_pairs".split()
 )
 OPS = STRUCTURAL | frozenset(POINTWISE)
 
@@ -205,7 +216,10 @@ def level_dependent(root: Node) -> set[Node]:
 
 @dataclass(frozen=True)
 class Carry:
-    """A carried tile. `initial` holds before the first chunk: the mixer's state of that name (`state`), else a number."""
+    """A carried tile. `initial` holds before the first chunk: the mixer's state of that name (`state`), else a number.
+
+    With a `state` its last value is that state's final one, unless `final` is off (it only starts from there).
+    """
 
     name: str
     rows: str
@@ -214,6 +228,7 @@ class Carry:
     initial: float = 0.0
     state: str | None = None
     transposed: bool = False
+    final: bool = True
 
     @property
     def load(self) -> Node:

@@ -65,5 +65,3 @@ def check_unique(names: Sequence[str], what: str) -> None:
 def check_member(value: Any, allowed: Sequence[str], where: object) -> None:
     if value not in allowed:
         refuse(where, f"{value!r} is none of {', '.join(allowed)}")
-
-

@@ -101,9 +101,7 @@ def _carry_axes(scan: Scan) -> dict[str, Tile]:
     return {c.name: Tile(c.rows, c.cols) for c in scan.carries}
 
 
-def _check_loads(
-    roots: Iterable[Node], leaves: tuple[TileLeaf, ...], carried: Axes, buffers: Axes, where: str
-) -> None:
+def _check_loads(roots: Iterable[Node], leaves: tuple[TileLeaf, ...], carried: Axes, buffers: Axes, where: str) -> None:
     """Every load below the roots names something that is there, with its axes."""
     known: dict[tuple[str, str], Tile] = {(leaf.kind, leaf.name): Tile(leaf.rows, leaf.cols) for leaf in leaves}
     known |= {(CARRIED, name): axes for name, axes in carried.items()}

@@ -19,6 +19,15 @@ def test_a_right_mixer_is_verified_in_every_form_and_type():
     assert "verified" in str(report)
 
 
+@pytest.mark.parametrize("name", smir.library_names())
+def test_the_whole_library_is_verified(name):
+    mixer = smir.compile(name)
+    report = mixer.verify(T=37, chunk=8, seed=5)
+    assert report.passed, str(report)
+    assert {r.form for r in report.rows} == set(mixer.forms) == {"step", "chunked", "quadratic"}
+    assert not report.unproved
+
+
 def test_a_wrong_form_is_caught():
     right = smir.compile("scalar_decay").compilation
     wrong = smir.compile("linear_attention").compilation
@@ -42,7 +51,10 @@ def test_a_nan_never_passes(monkeypatch):
 
 
 def test_exps_without_a_promised_range_are_listed():
-    text = "mixer m; input q, k: K; input v: V; input g: scalar; state S: K, V; S[t] = exp(g[t]) * S[t-1] + k[t] @ v[t].T; y[t] = S[t].T @ q[t]"
+    text = (
+        "mixer m; input q, k: K; input v: V; input g: scalar; state S: K, V; "
+        "S[t] = exp(g[t]) * S[t-1] + k[t] @ v[t].T; y[t] = S[t].T @ q[t]"
+    )
     assert smir.compile(text).verify(T=20).unproved
     assert not smir.compile(text.replace("g: scalar", "g: scalar in [-inf, 0]")).verify(T=20).unproved
 

@@ -5,9 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from smir.cli import main
+from smir.compiled import compile as compile_mixer
+from smir.sampling import sample
 
 GOOD = "mixer m; input q, k: K; input v: V; state S: K, V; S[t] = S[t-1] + k[t] @ v[t].T; y[t] = S[t].T @ q[t]"
 
@@ -77,10 +80,33 @@ def test_verify_exits_with_1_when_a_form_is_wrong(capsys, monkeypatch):
     assert code == 1 and "FAIL" in out
 
 
-def test_emit_writes_a_numpy_program(capsys, tmp_path: Path):
-    code, out, _ = smir("emit", "--backend", "numpy", "gla", "-o", str(tmp_path / "new"), capsys=capsys)
+@pytest.mark.parametrize("form", ["step", "chunked", "quadratic"])
+def test_emit_writes_a_numpy_program_that_runs_alone(form, capsys, tmp_path: Path):
+    code, out, _ = smir("emit", "gla", "--backend", "numpy", "--form", form, "-o", str(tmp_path / "new"), capsys=capsys)
     (file,) = out.split()
-    assert code == 0 and "import numpy" in Path(file).read_text()
+    assert code == 0 and Path(file).parent == tmp_path / "new"
+    mixer = compile_mixer("gla", form=form)
+    arrays = sample(mixer.spec, T=21)
+    np.savez(tmp_path / "arguments.npz", **arrays)
+    script = (
+        f"import sys, runpy, numpy; program = runpy.run_path({file!r}); "
+        f"y, state = program['run'](**numpy.load({str(tmp_path / 'arguments.npz')!r})); "
+        f"assert 'smir' not in sys.modules; numpy.savez({str(tmp_path / 'results.npz')!r}, y=y, **state)"
+    )
+    subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, check=True)
+    y, state = mixer(**arrays, return_state=True)
+    with np.load(tmp_path / "results.npz") as found:
+        np.testing.assert_allclose(found["y"], y, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(found["S"], state["S"], rtol=1e-9, atol=1e-12)
+
+
+def test_emit_writes_triton_kernels(capsys, tmp_path: Path):
+    code, out, _ = smir("emit", "gla", "--backend", "triton", "--form", "chunked", "-o", str(tmp_path), capsys=capsys)
+    names = {Path(line).name for line in out.split()}
+    assert code == 0 and {"launch.py", "output.py"} <= names
+    for line in out.split():
+        compile(Path(line).read_text(), line, "exec")
+        assert "smir" not in Path(line).read_text()
 
 
 BAD = [

@@ -44,7 +44,10 @@ def test_import_smir_takes_less_than_300_ms():
 
 
 def test_running_a_numpy_mixer_loads_neither_torch_nor_triton():
-    script = "import sys, smir; m = smir.compile('retnet', form='chunked'); m(**smir.sample(m.spec)); print('torch' in sys.modules, 'triton' in sys.modules)"
+    script = (
+        "import sys, smir; m = smir.compile('retnet', form='chunked'); m(**smir.sample(m.spec)); "
+        "print('torch' in sys.modules, 'triton' in sys.modules)"
+    )
     assert python(script) == "False False"
 
 

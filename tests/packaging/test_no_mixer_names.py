@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FAMILIES = ["retnet", "retention", "lion", "gla", "hgrn", "mamba", "ssd", "rwkv", "dfw", "mlstm", "deltanet", "delta_rule", "kda", "dplr", "s4d", "rglru", "hawk", "griffin", "abc", "gsa", "aft", "rfa", "bidir_half", "linear_attention", "forgetting_attention", "hydra"]
+FAMILIES = (
+    "retnet retention lion gla hgrn mamba ssd rwkv dfw mlstm deltanet delta_rule kda dplr s4d rglru hawk griffin "
+    "abc gsa aft rfa bidir_half linear_attention forgetting_attention hydra"
+).split()
 NAME = re.compile(rf"(?<![a-z])({'|'.join(FAMILIES)})\d*(?![a-z])", re.IGNORECASE)
 FILES = sorted(p for folder in ("passes", "backends") for p in (ROOT / folder).rglob("*.py"))
 

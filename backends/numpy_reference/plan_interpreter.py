@@ -1,0 +1,288 @@
+"""Runs a kernel plan on numpy: the production path of this backend.
+
+Kernels without a loop take many chunks at once, those that walk through a sequence compute everything that no state
+reaches for many chunks at once and only the rest chunk by chunk, and quadratic ones take all row chunks of one
+distance at once. "Many" is as much as fits into the processor's cache.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from smir.backends.numpy_reference.evaluate import Leaves, Schedule, run_schedule, schedule
+from smir.backends.numpy_reference.layout import (
+    Extent,
+    empty_output,
+    final_state,
+    finished_output,
+    initial_tile,
+    measure,
+    param_tile,
+    split_chunks,
+)
+from smir.errors import IRError
+from smir.ir.graph import Node, reaches, walk
+from smir.ir.kernel import PER_SEQUENCE, Kernel, KernelPlan, Loop, Store
+from smir.ir.tile import BUFFER, CARRIED, COL, PARAM, QUADRATIC, ROW, STEP, TOKEN, Carry, Tile
+
+Array = Any
+OUTPUT = "y"
+# Elements of one tile array that several operations in a row should find in the cache.
+CACHED_ELEMENTS = 1 << 17
+# Elements of an input from which on several threads share a run.
+THREADED_ELEMENTS = 1 << 18
+
+
+def run_plan(
+    plan: KernelPlan,
+    arrays: Mapping[str, Array],
+    states: Mapping[str, Array] | None = None,
+    *,
+    chunk: int,
+) -> tuple[Array, dict[str, Array]]:
+    """y `[B, T, H, *dims]` and the final states `[B, H, *dims]`, in the inputs' float type.
+
+    `arrays`: inputs `[B, T, H, *dims]` and parameters `[H, *dims]` by name; `states`: initial states, those not
+    given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
+    at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
+    """
+    carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
+    extent = measure(plan.leaves, carries, arrays, states or {}, chunk)
+    if plan.form == STEP:
+        extent = measure(plan.leaves, carries, arrays, states or {}, 1)
+    elif plan.form == QUADRATIC and not any(_inner(k) for k in plan.kernels):
+        extent = measure(plan.leaves, carries, arrays, states or {}, extent.time)
+    y_type = _output_type(plan)
+    y, view = empty_output(extent, y_type.rows, y_type.cols)
+    parts = _head_parts(extent)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        finals = list(pool.map(lambda heads: _run_heads(plan, arrays, states or {}, extent, heads, view), parts))
+    final = {name: np.concatenate([f[name] for f in finals], axis=1) for name in finals[0]}
+    return finished_output(y, extent, y_type.rows, y_type.cols), final
+
+
+def _output_type(plan: KernelPlan) -> Tile:
+    stores = [s for k in plan.kernels for s in (*k.stores, *(s for lp in k.loops for s in lp.stores))]
+    (y,) = (s.value.type for s in stores if s.target == OUTPUT)
+    return y
+
+
+def _head_parts(extent: Extent) -> list[slice]:
+    """Heads are independent: each processor takes some of them, if the run is long enough to be worth it."""
+    widest = max(extent.sizes.values())
+    long_enough = extent.batch * extent.time * extent.heads * widest >= THREADED_ELEMENTS
+    count = min(extent.heads, os.cpu_count() or 1) if long_enough else 1
+    edges = [extent.heads * part // count for part in range(count + 1)]
+    return [slice(first, last) for first, last in pairwise(edges)]
+
+
+def _run_heads(
+    plan: KernelPlan,
+    arrays: Mapping[str, Array],
+    states: Mapping[str, Array],
+    extent: Extent,
+    heads: slice,
+    view: Array,
+) -> dict[str, Array]:
+    """Runs some heads, writes their outputs into the view and returns their final states."""
+    kinds = {leaf.name: leaf.kind for leaf in plan.leaves}
+    own = {name: arrays[name][:, :, heads] if kind == TOKEN else arrays[name][heads] for name, kind in kinds.items()}
+    given = {name: state[:, heads] for name, state in states.items()}
+    run = _Run(plan, own, given, replace(extent, heads=heads.stop - heads.start), {OUTPUT: view[:, heads]})
+    with np.errstate(all="ignore"):
+        for kernel in plan.kernels:
+            run.launch(kernel)
+    return run.final
+
+
+def _inner(kernel: Kernel) -> bool:
+    return any(loop.scan.order in ("earlier", "later") for loop in kernel.loops)
+
+
+@dataclass
+class _Run:
+    """Memory of one run; everything a kernel stores has shape `[B, H, chunks, rows, cols]`."""
+
+    plan: KernelPlan
+    arrays: Mapping[str, Array]
+    states: Mapping[str, Array]
+    extent: Extent
+    memory: dict[str, Array] = field(default_factory=dict)
+    final: dict[str, Array] = field(default_factory=dict)
+    loaded: dict[Node, Array] = field(default_factory=dict)
+
+    def launch(self, kernel: Kernel) -> None:
+        if not kernel.loops:
+            self._parallel(kernel)
+        elif _inner(kernel):
+            self._quadratic(kernel)
+        elif kernel.stores:
+            raise IRError(f"kernel {kernel.name} walks through the sequence and also stores after its loops")
+        else:
+            for loop in kernel.loops:
+                self._sequential(loop)
+
+    # ---- the three kinds of kernels -----------------------------------------------------------------------------
+
+    def _parallel(self, kernel: Kernel) -> None:
+        work = schedule((s.value for s in kernel.stores), fuse=True)
+        for part in self._groups(work.order):
+            for store, value in zip(kernel.stores, self._run(work, {}, part, part), strict=True):
+                self._put(store, value, part)
+
+    def _sequential(self, loop: Loop) -> None:
+        carries, reverse = loop.scan.carries, loop.scan.order == "backward"
+        roots = (*(s.value for s in loop.stores), *(c.next for c in carries))
+        loads = {c.load for c in carries}
+        hoisted = frontier(roots, loads)
+        outside, inside = schedule(hoisted, fuse=True), schedule(roots, {*hoisted, *loads}, fuse=True)
+        tiles = [initial_tile(c, self.states, self.extent) for c in carries]
+        groups = self._groups((*outside.order, *inside.order))
+        for part in reversed(list(groups)) if reverse else groups:
+            ready = list(zip(hoisted, self._run(outside, {}, part, part), strict=True))
+            chunks = range(part.stop - part.start)
+            for c in reversed(chunks) if reverse else chunks:
+                values = {n: a if a.ndim < 5 or a.shape[2] == 1 else a[:, :, c : c + 1] for n, a in ready}
+                values.update((carry.load, t[:, :, None]) for carry, t in zip(carries, tiles, strict=True))
+                here = slice(part.start + c, part.start + c + 1)
+                results = self._run(inside, values, here, here)
+                for store, value in zip(loop.stores, results, strict=False):
+                    self._put(store, value, here)
+                moved = results[len(loop.stores) :]
+                tiles = [self._carried(c, m) for c, m in zip(carries, moved, strict=True)]
+        self._finish(loop, tiles)
+
+    def _carried(self, carry: Carry, value: Array) -> Array:
+        shape = (self.extent.batch, self.extent.heads, *self.extent.shape(carry.rows, carry.cols))
+        tile = value[:, :, 0] if value.ndim == 5 else value
+        return tile if tile.shape == shape else np.broadcast_to(tile, shape)
+
+    def _finish(self, loop: Loop, tiles: list[Array]) -> None:
+        ends: dict[Node, Array] = {c.load: t[:, :, None] for c, t in zip(loop.scan.carries, tiles, strict=True)}
+        work = schedule((s.value for s in loop.final_stores), ends)
+        last = slice(self.extent.chunks - 1, self.extent.chunks)
+        for store, value in zip(loop.final_stores, self._run(work, ends, last, last), strict=True):
+            if store.target in {b.name for b in self.plan.buffers}:
+                self._put(store, value, slice(0, 1))
+                continue
+            tile, type_ = value.reshape(*value.shape[:2], *value.shape[-2:]), store.value.type
+            state = final_state(tile, store.transposed, type_.rows, type_.cols)
+            self.final[store.target] = state.astype(self.extent.dtype)
+
+    def _quadratic(self, kernel: Kernel) -> None:
+        held: dict[Node, Array] = {}
+        for loop in kernel.loops:
+            held.update(self._inner_loop(loop))
+        work = schedule((s.value for s in kernel.stores), held, fuse=True)
+        everything = slice(0, self.extent.chunks)
+        for store, value in zip(kernel.stores, self._run(work, held, everything, everything), strict=True):
+            self._put(store, value, everything)
+
+    def _inner_loop(self, loop: Loop) -> dict[Node, Array]:
+        """All row chunks meet the column chunk of one distance at once, nearest first."""
+        carries, chunks = loop.scan.carries, self.extent.chunks
+        held = {c.load: self._for_every_chunk(c) for c in carries}
+        roots = tuple(c.next for c in carries)
+        hoisted = one_sided(roots)
+        everything = slice(0, chunks)
+        ready = list(zip(hoisted, self._run(schedule(hoisted), {}, everything, everything), strict=True))
+        work = schedule(roots, (*hoisted, *held))
+        for distance in range(1, chunks):
+            late, early = slice(distance, chunks), slice(0, chunks - distance)
+            rows, cols = (late, early) if loop.scan.order == "earlier" else (early, late)
+            values = {n: _cut(a, cols if _block(n) == COL else rows) for n, a in ready}
+            values.update((n, a[:, :, rows]) for n, a in held.items())
+            for c, moved in zip(carries, self._run(work, values, rows, cols), strict=True):
+                held[c.load][:, :, rows] = moved
+        return held
+
+    def _for_every_chunk(self, carry: Carry) -> Array:
+        start = initial_tile(carry, self.states, self.extent)[:, :, None]
+        return np.repeat(start, self.extent.chunks, axis=2)
+
+    # ---- loads and stores ---------------------------------------------------------------------------------------
+
+    def _run(self, work: Schedule, values: dict[Node, Array], rows: slice, cols: slice) -> list[Array]:
+        """Values for the row chunks `rows` and, where the node says so, the column chunks `cols`."""
+
+        def part_of(node: Node) -> slice:
+            return cols if node.get("block") == COL else rows
+
+        def count(node: Node) -> Array:
+            part = part_of(node)
+            return np.array([self.extent.count(c) for c in range(part.start, part.stop)])[:, None, None]
+
+        return run_schedule(work, values, Leaves(lambda n: self._load(n, part_of(n)), count), self.extent)
+
+    def _load(self, node: Node, part: slice) -> Array:
+        if node["kind"] == BUFFER:
+            return _cut(self.memory[node["name"]], part)
+        if node not in self.loaded:
+            self.loaded[node] = self._whole(node)
+        return _cut(self.loaded[node], part)
+
+    def _whole(self, node: Node) -> Array:
+        name, type_ = node["name"], node.type
+        if node["kind"] == PARAM:
+            return param_tile(self.arrays[name], self.extent, type_.rows, type_.cols)[:, :, None]
+        if node["kind"] == TOKEN:
+            return split_chunks(self.arrays[name], self.extent, node["offset"], type_.rows, type_.cols)
+        raise IRError(f"a kernel loads the carried tile {name} of another one")
+
+    def _put(self, store: Store, value: Array, part: slice) -> None:
+        extent, type_ = self.extent, store.value.type
+        if store.target not in self.memory:
+            buffer = next((b for b in self.plan.buffers if b.name == store.target), None)
+            chunks = 1 if buffer is not None and buffer.extent == PER_SEQUENCE else extent.chunks
+            shape = (extent.batch, extent.heads, chunks, *extent.shape(type_.rows, type_.cols))
+            self.memory[store.target] = np.empty(shape, np.result_type(extent.dtype, np.float32))
+        self.memory[store.target][:, :, part] = value
+
+    def _groups(self, order: tuple[Node, ...]) -> Iterator[slice]:
+        """Runs of chunks whose largest tile fits the cache."""
+        shapes = {n.type for n in order}
+        largest = max((int(np.prod(self.extent.shape(t.rows, t.cols))) for t in shapes), default=1)
+        size = max(1, CACHED_ELEMENTS // (self.extent.batch * self.extent.heads * largest))
+        for start in range(0, self.extent.chunks, size):
+            yield slice(start, min(start + size, self.extent.chunks))
+
+
+def _cut(array: Array, part: slice) -> Array:
+    """Some chunks of a tile array; tiles without a chunk axis, or with one for all chunks, stay."""
+    return array if array.ndim < 5 or array.shape[2] == 1 else array[:, :, part]
+
+
+def frontier(roots: tuple[Node, ...], loads: set[Node]) -> tuple[Node, ...]:
+    """The values that the chunk by chunk part uses and that no state reaches."""
+    return _border(roots, reaches(roots, lambda n: n in loads))
+
+
+def one_sided(roots: tuple[Node, ...]) -> tuple[Node, ...]:
+    """The values that depend on the row chunk only or on the column chunk only."""
+
+    def carried_or_mixed(n: Node) -> bool:
+        return (n.op == "load" and n["kind"] == CARRIED) or len(_blocks(n)) > 1
+
+    return _border(roots, reaches(roots, carried_or_mixed))
+
+
+def _border(roots: tuple[Node, ...], inside: set[Node]) -> tuple[Node, ...]:
+    edge = dict.fromkeys(a for n in walk(roots) if n in inside for a in n.args if a not in inside)
+    edge.update(dict.fromkeys(r for r in roots if r not in inside))
+    return tuple(edge)
+
+
+def _blocks(node: Node) -> set[str]:
+    """Whose chunks a value is made of."""
+    found = {n["block"] for n in walk([node]) if n.op in ("load", "valid_rows") and n.get("block")}
+    return found - {None}
+
+
+def _block(node: Node) -> str:
+    blocks = _blocks(node)
+    return COL if blocks == {COL} else ROW

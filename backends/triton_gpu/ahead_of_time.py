@@ -1,0 +1,209 @@
+"""Compiles a plan's kernels for a GPU that needn't be there, and reads what they take of it.
+
+The printed launcher runs on `meta` tensors with recorders in place of its kernels, so that every kernel is compiled
+with exactly the arguments, options and specialisations of a real launch.
+"""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from smir.backends.triton_gpu.facts import DEFAULT_CHUNK, Facts, Options, default_options
+from smir.backends.triton_gpu.frame import tensor_axes
+from smir.backends.triton_gpu.interpreter import is_interpreting
+from smir.backends.triton_gpu.launcher import tensors
+from smir.backends.triton_gpu.runtime import launcher
+from smir.errors import BackendError
+from smir.ir.kernel import KernelPlan
+from smir.ir.tile import STEP, TOKEN
+
+# Shared memory that one program may take, in bytes, by target.
+SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+STACK_LIMIT = 1024
+TARGETS = tuple(SHARED_LIMIT)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one compiled kernel takes: bytes of shared memory and stack a thread (spills), registers, warps."""
+
+    kernel: str
+    target: str
+    shared: int
+    registers: int
+    stack: int
+    num_warps: int
+
+    @property
+    def within_limits(self) -> bool:
+        return self.shared <= SHARED_LIMIT[self.target] and self.stack <= STACK_LIMIT
+
+    def row(self) -> tuple[str, ...]:
+        return tuple(str(x) for x in (self.kernel, self.target, self.shared, self.registers, self.stack, self.num_warps))
+
+
+HEADINGS = ("kernel", "target", "shared bytes", "registers", "stack bytes", "warps")
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Sizes of a compilation: dimensions by name, and what a caller would choose."""
+
+    sizes: Mapping[str, int]
+    dtype: str = "bfloat16"
+    batch: int = 4
+    time: int = 4096
+    heads: int = 16
+    chunk: int = DEFAULT_CHUNK
+    options: Options | None = None
+
+
+def compile_plan(plan: KernelPlan, target: str, workload: Workload) -> list[Resources]:
+    """Compiles every kernel of the plan. Raises BackendError when one doesn't compile or the target is unknown."""
+    if is_interpreting():
+        raise BackendError("kernels can't be compiled while TRITON_INTERPRET=1", hint="unset it")
+    return [_compile(name, kernel, keywords, target) for name, kernel, keywords in recorded_launches(plan, workload, target)]
+
+
+def table(records: Iterable[Resources]) -> list[tuple[str, ...]]:
+    """Headings and rows for printing, a mark on what exceeds its target's limits."""
+    rows = [(*HEADINGS, "within limits")]
+    return rows + [(*r.row(), "yes" if r.within_limits else "NO") for r in records]
+
+
+# ---- recording --------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Recorder:
+    """Stands for a kernel in the launcher: keeps the keywords of its launch."""
+
+    name: str
+    kernel: Any
+    launches: list[tuple[str, Any, dict[str, Any]]]
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
+        def record(**keywords: Any) -> None:
+            self.launches.append((self.name, self.kernel, keywords))
+
+        return record
+
+
+def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list[tuple[str, Any, dict[str, Any]]]:
+    """(kernel name, jitted function, launch keywords) of every launch that the plan would make."""
+    launch = launcher(plan, Facts.of_sizes(dict(workload.sizes)))
+    module = import_module(launch.__module__)
+    launches: list[tuple[str, Any, dict[str, Any]]] = []
+    recorders = {k.name: _Recorder(k.name, getattr(module, k.name), launches) for k in plan.kernels}
+    keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": workload.chunk}
+    precision = "ieee" if target.startswith("gfx") else module.PRECISION
+    inverse = "ieee" if target.startswith("gfx") else module.INVERSE_PRECISION
+    scope = {**vars(module), **recorders, "INVERSE_PRECISION": inverse}
+    function = type(launch)(launch.__code__, scope, None, launch.__defaults__, launch.__closure__)
+    function.__kwdefaults__ = launch.__kwdefaults__
+    options = {**default_options(plan), **(workload.options or {})}
+    function(*_meta_tensors(plan, workload), options=options, precision=precision, **keywords)
+    return launches
+
+
+def _meta_tensors(plan: KernelPlan, workload: Workload) -> list[Any]:
+    import torch
+
+    made = []
+    for leaf in tensors(plan):
+        leading = (workload.batch, workload.time, workload.heads) if leaf.kind == TOKEN else (workload.heads,)
+        dims = [workload.sizes[a] if a != "1" else 1 for a in tensor_axes(leaf.rows, leaf.cols, leaf.kind)]
+        made.append(torch.empty(*leading, *dims, dtype=getattr(torch, workload.dtype), device="meta"))
+    return made
+
+
+# ---- compiling --------------------------------------------------------------------------------------------------
+
+
+def _compile(name: str, kernel: Any, keywords: dict[str, Any], target: str) -> Resources:
+    import triton
+
+    names = {p.name for p in kernel.params}
+    options = {k: v for k, v in keywords.items() if k not in names}
+    source = _source(kernel, {k: v for k, v in keywords.items() if k in names})
+    try:
+        compiled = triton.compile(source, target=_target(target), options=options)
+    except Exception as error:
+        raise BackendError(f"kernel {name} doesn't compile for {target}: {error}") from error
+    if target.startswith("gfx"):
+        registers, stack = _amd_usage(compiled.asm["amdgcn"])
+    else:
+        registers, stack = _cuda_usage(compiled.asm["cubin"])
+    return Resources(name, target, compiled.metadata.shared, registers, stack, compiled.metadata.num_warps)
+
+
+def _target(target: str) -> Any:
+    from triton.backends.compiler import GPUTarget
+
+    if target not in SHARED_LIMIT:
+        raise BackendError(f"unknown target {target}", hint="one of " + ", ".join(TARGETS))
+    return GPUTarget("hip", target, 64) if target.startswith("gfx") else GPUTarget("cuda", int(target[3:]), 32)
+
+
+def _source(kernel: Any, values: Mapping[str, Any]) -> Any:
+    """The kernel with the signature that these arguments would have at a launch."""
+    from triton.compiler import ASTSource
+
+    signature, constants, attributes = {}, {}, {}
+    for position, parameter in enumerate(kernel.params):
+        value = values[parameter.name]
+        free = parameter.do_not_specialize
+        signature[parameter.name] = kind = _type(value, parameter.is_constexpr or (value == 1 if _is_int(value) else False))
+        if free and _is_int(value):
+            signature[parameter.name] = kind = "i32"
+        if kind == "constexpr":
+            constants[parameter.name] = value
+        elif not free and (kind.startswith("*") or value % 16 == 0):
+            attributes[(position,)] = [["tt.divisibility", 16]]
+    return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _type(value: Any, is_constant: bool) -> str:
+    if is_constant or value is None:
+        return "constexpr"
+    if _is_int(value):
+        return "i32" if -(2**31) <= value < 2**31 else "i64"
+    names = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
+    return names[str(value.dtype).removeprefix("torch.")]
+
+
+# ---- resource figures -------------------------------------------------------------------------------------------
+
+
+def _cuda_usage(cubin: bytes) -> tuple[int, int]:
+    """Registers and stack bytes a thread, as cuobjdump reports them."""
+    import triton
+
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        run = subprocess.run([str(tool), "-res-usage", file.name], capture_output=True, text=True, check=False)
+    text = run.stdout + run.stderr
+    found = re.search(r"REG:(\d+) STACK:(\d+)", text)
+    if not found:
+        raise BackendError(f"cuobjdump reports no resources: {text[-500:]}")
+    return int(found[1]), int(found[2])
+
+
+def _amd_usage(assembly: str) -> tuple[int, int]:
+    """Vector registers and scratch bytes a thread, from the kernel's descriptor."""
+    registers = re.search(r"\.vgpr_count:\s+(\d+)", assembly)
+    scratch = re.search(r"\.private_segment_fixed_size:\s+(\d+)", assembly)
+    if not registers or not scratch:
+        raise BackendError("the AMD assembly reports no resources")
+    return int(registers[1]), int(scratch[1])

@@ -1,0 +1,270 @@
+"""Prints one kernel: its parameters, index variables, loops over chunks, arithmetic and stores."""
+
+import re
+from dataclasses import dataclass, replace
+
+from smir.backends.triton_gpu.emit_tiles import INDENT, Block, TilePrinter
+from smir.backends.triton_gpu.facts import Facts
+from smir.backends.triton_gpu.frame import Argument, Frame
+from smir.backends.triton_gpu.names import comment, identifier, word
+from smir.backends.triton_gpu.layout import comment_lines, wrapped
+from smir.backends.triton_gpu.spelling import number
+from smir.backends.triton_gpu.thin_products import without_thin_products
+from smir.backends.triton_gpu.transposes import without_transposed_products
+from smir.ir import tile
+from smir.ir.graph import Node, reaches
+from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
+from smir.ir.tile import BUFFER, CARRIED, COL, TOKEN, Carry
+
+RUNTIME_SIZES = ("time", "heads", "chunks")
+CONSTANTS = ("CHUNK", "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
+HELPERS = ("logaddexp", "pair_distance", "level_mask", "level_product", "rotate", "running_sum", "running_sum_column",
+           "running_sum_transposed", "segment_sum", "tanh", "unit_inverse")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PrintedKernel:
+    """The source of a kernel, the arguments of its launch, and the axes that its grid cuts into blocks."""
+
+    name: str
+    source: str
+    arguments: tuple[Argument, ...]
+    constants: tuple[str, ...]
+    grid_axes: tuple[str, ...]
+    sequential: bool
+
+
+def print_kernel(plan: KernelPlan, kernel: Kernel, facts: Facts) -> PrintedKernel:
+    """Raises IRError when the kernel holds something that has no Triton form."""
+    kernel = _prepared(kernel)
+    frame = Frame(plan, kernel, facts)
+    printer = TilePrinter(frame, kernel.roots())
+    _name_roots(printer, kernel)
+    if kernel.loops:
+        for loop in kernel.loops:
+            _print_loop(printer, loop)
+    for store in kernel.stores:
+        _print_store(printer, store)
+    return _assemble(frame, kernel, printer.blocks[0])
+
+
+def _prepared(kernel: Kernel) -> Kernel:
+    """The kernel with its products in printable form."""
+
+    def prepare(node: Node) -> Node:
+        return without_transposed_products(without_thin_products(node))
+
+    def stores(group: tuple[Store, ...]) -> tuple[Store, ...]:
+        return tuple(replace(s, value=prepare(s.value)) for s in group)
+
+    def carry(c: Carry) -> Carry:
+        return replace(c, next=prepare(tile.broadcast(c.next, c.rows, c.cols)))
+
+    loops = tuple(
+        Loop(replace(x.scan, carries=tuple(map(carry, x.scan.carries))), stores(x.stores), stores(x.final_stores))
+        for x in kernel.loops
+    )
+    return replace(kernel, loops=loops, stores=stores(kernel.stores))
+
+
+def _name_roots(printer: TilePrinter, kernel: Kernel) -> None:
+    """What is stored is called by where it goes."""
+    inner = [s for loop in kernel.loops for s in loop.stores]
+    for store in (*inner, *kernel.stores):
+        if store.value.op != "load":
+            printer.wanted.setdefault(store.value, identifier(store.target))
+
+
+# ---- loops ------------------------------------------------------------------------------------------------------
+
+
+def _print_loop(p: TilePrinter, loop: Loop) -> None:
+    """A scan: the carries' start, the loop over chunks, and what is stored after it."""
+    for carry in loop.scan.carries:
+        _print_initial(p, carry)
+    p.begin(loop.scan.carries)
+    header, definitions = _LOOPS[loop.scan.order]
+    with p.nested(header, _changing(p, loop)) as block:
+        for name, text in (*definitions, *_chunk_definitions("col_" if loop.scan.order in ("earlier", "later") else "")):
+            block.add(f"{name} = {text}")
+        for store in loop.stores:
+            _print_store(p, store)
+        _advance(p, loop.scan.carries)
+        block.lines[:] = _without_unused(block.lines, INDENT * block.depth)
+    for store in loop.final_stores:
+        _print_store(p, store)
+
+
+_LOOPS = {
+    "forward": ("for n in range(chunks):", ()),
+    "backward": ("for visited in range(chunks):", (("n", "chunks - 1 - visited"),)),
+    "earlier": ("for distance in range(1, n + 1):", (("m", "n - distance"),)),
+    "later": ("for m in range(n + 1, chunks):", ()),
+}
+
+
+def _chunk_definitions(prefix: str) -> tuple[tuple[str, str], ...]:
+    """Where a chunk starts, how many tokens are left from there, and which of its rows are tokens."""
+    chunk = "m" if prefix else "n"
+    return (
+        (f"{prefix}start", f"tl.cast({chunk} * CHUNK, tl.int64)"),
+        (f"{prefix}left", f"time - {chunk} * CHUNK"),
+        (f"{prefix}inside", f"row < {prefix}left"),
+    )
+
+
+def _print_initial(p: TilePrinter, carry: Carry) -> None:
+    name = p.frame.names.new(identifier(carry.name))
+    p.carried[carry.name] = name
+    fill = f"{name} = tl.full({p.frame.shape(carry.rows, carry.cols)}, {number(carry.initial).text}, tl.float32)"
+    mask = p.frame.padding_mask(carry.load) if carry.initial else ""
+    lines = [fill] + ([f"{name} = tl.where({mask}, {name}, 0.0)"] if mask else [])
+    if carry.state is None:
+        for line in lines:
+            p.line(line)
+        return
+    pointer, load = p.frame.load_initial(carry)
+    p.line(f"if {pointer} is None:")
+    for line in lines:
+        p.line(INDENT + line)
+    p.line("else:")
+    p.line(f"{INDENT}{name} = {load}.to(tl.float32)")
+
+
+def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
+    """What differs from one iteration to the next."""
+    own = {c.name for c in loop.scan.carries}
+    over_columns = loop.scan.order in ("earlier", "later")
+
+    def changes(node: Node) -> bool:
+        if node.op == "valid_rows":
+            return not over_columns or node["block"] == COL
+        if node.op != "load":
+            return False
+        if node["kind"] == CARRIED:
+            return node["name"] in own
+        return node["kind"] in (TOKEN, BUFFER) and (not over_columns or node["block"] == COL)
+
+    return reaches(p.roots, changes)
+
+
+def _advance(p: TilePrinter, carries: tuple[Carry, ...]) -> None:
+    """Moves all carries on at once: a value still needed by a later one goes through a name of its own."""
+    pending: list[tuple[str, str]] = []
+    for position, carry in enumerate(carries):
+        text = _next(p, carry)
+        later = [c.next for c in carries[position + 1 :]]
+        if p.still_needs(carry.load, later):
+            name = p.frame.names.new(f"{identifier(carry.name)}_next")
+            p.line(f"{name} = {text}")
+            pending.append((p.carried[carry.name], name))
+        else:
+            p.line(f"{p.carried[carry.name]} = {text}")
+    for name, value in pending:
+        p.line(f"{name} = {value}")
+
+
+def _next(p: TilePrinter, carry: Carry) -> str:
+    """The carry's new value, with zeros in the padding."""
+    text = p.value(carry.next).text
+    if carry.next.op == "const":
+        return f"tl.full((), {text}, tl.float32)"
+    axes = [s for s in (0, 1) if p.frame.is_padded((carry.rows, carry.cols)[s]) and p.padding(carry.next, s) != 0.0]
+    mask = p.frame.padding_mask(carry.next, axes)
+    return f"tl.where({mask}, {text}, 0.0)" if mask else text
+
+
+def _print_store(p: TilePrinter, store: Store) -> None:
+    rows, cols = store.value.type.rows, store.value.type.cols
+    p.line(p.frame.store(identifier(store.target), rows, cols, store.transposed, p.value(store.value).text))
+
+
+# ---- the whole function -----------------------------------------------------------------------------------------
+
+
+def _assemble(frame: Frame, kernel: Kernel, body: Block) -> PrintedKernel:
+    lines = [INDENT + line for line in _index_definitions(frame, kernel)]
+    lines = _without_unused(lines + body.lines, INDENT)
+    text = "\n".join(wrapped(line) for line in lines)
+    arguments = [a for group in frame.pointers.values() for a in group]
+    arguments = [a for a in arguments if _uses(text, a.name)]
+    sizes = [s for s in RUNTIME_SIZES if _uses(text, s)]
+    axis_constants = [n for axis, _ in kernel.roles for n in frame.axis_constants(axis)]
+    constants = [c for c in (*CONSTANTS, *axis_constants) if _uses(text, c)]
+    signature = [a.name for a in arguments] + sizes + [f"{c}: tl.constexpr" for c in constants]
+    helpers = [h for h in HELPERS if _uses(text, h + "(", whole=False)]
+    source = _HEADER.format(
+        title=comment(kernel.name),
+        programs=_programs(frame, kernel),
+        formula="\n".join(comment_lines(kernel.formula)),
+        imports=f"\nfrom .tiles import {', '.join(helpers)}\n" if helpers else "",
+        sizes=", ".join(f'"{s}"' for s in sizes),
+        name=identifier(kernel.name),
+        parameters="".join(f"    {s},\n" for s in signature),
+        body=text,
+    )
+    launched = (*arguments, *(Argument(s, s) for s in sizes))
+    return PrintedKernel(kernel.name, source, launched, tuple(constants), tuple(frame.grid_axes()), kernel.sequential)
+
+
+_HEADER = '''# {title}: {programs}
+{formula}
+
+import triton
+import triton.language as tl
+{imports}
+
+@triton.jit(do_not_specialize=[{sizes}])
+def {name}(
+{parameters}):
+{body}
+'''
+
+
+def _programs(frame: Frame, kernel: Kernel) -> str:
+    blocks = "".join(f", block of {axis}" for axis in frame.grid_axes())
+    per = "batch, head" if kernel.sequential else "batch, chunk, head"
+    order = " and visits the chunks in order" if kernel.sequential else ""
+    return comment(f"one program per ({per}{blocks}){order}.")
+
+
+def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
+    """Which batch, head, chunk and blocks this program works on; unused ones are dropped later."""
+    lines = ["program = tl.program_id(0)"]
+    for axis in frame.grid_axes():
+        block, size = frame.axis_constants(axis)
+        lines.append(f"blocks_of_{word(axis)} = tl.cdiv({size}, {block})")
+        lines.append(f"block_of_{word(axis)} = program % blocks_of_{word(axis)}")
+        lines.append(f"program = program // blocks_of_{word(axis)}")
+    lines.append("h = tl.cast(program % heads, tl.int64)")
+    if kernel.sequential:
+        lines.append("b = tl.cast(program // heads, tl.int64)")
+    else:
+        lines.append("n = program // heads % chunks")
+        lines.append("b = tl.cast(program // heads // chunks, tl.int64)")
+    lines.append("row = tl.arange(0, CHUNK)")
+    lines += [text for _, text in frame.axis_definitions()]
+    lines += frame.bases.values()
+    if not kernel.sequential:
+        lines += [f"{name} = {text}" for name, text in _chunk_definitions("")]
+    return lines
+
+
+def _uses(text: str, name: str, whole: bool = True) -> bool:
+    pattern = rf"\b{re.escape(name)}" + (r"\b" if whole else "")
+    return re.search(pattern, text) is not None
+
+
+def _without_unused(lines: list[str], indent: str) -> list[str]:
+    """Drops definitions of index variables that nothing below them uses."""
+    kept: list[str] = []
+    for line in reversed(lines):
+        found = re.match(rf"{indent}(\w+) = ", line)
+        droppable = found and (found[1] in _INDEX or found[1].startswith(("over_", "block_of_", "blocks_of_")))
+        if found and droppable and not any(_uses(later, found[1]) for later in kept):
+            continue
+        kept.append(line)
+    return kept[::-1]
+
+
+_INDEX = frozenset("program h b n m row start left inside col_start col_left col_inside".split())

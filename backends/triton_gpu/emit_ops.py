@@ -1,0 +1,170 @@
+"""One printing rule per tile operation."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from smir.backends.triton_gpu.emit_levels import print_level_sum
+from smir.backends.triton_gpu.frame import over
+from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
+from smir.errors import IRError
+from smir.ir.graph import Node
+from smir.ir.ops import POINTWISE
+from smir.ir.tile import CARRIED, CHUNK, COL, ONE
+
+if TYPE_CHECKING:
+    from smir.backends.triton_gpu.emit_tiles import TilePrinter
+
+COMPARISONS = {"lower": ">=", "strict_lower": ">", "upper": "<=", "strict_upper": "<", "eye": "=="}
+ROW_BY_COL = "row[:, None] {} row[None, :]"
+
+
+def _load(p: "TilePrinter", n: Node) -> Text:
+    if n["kind"] == CARRIED:
+        return Text(p.carried[n["name"]])
+    loaded = p.frame.load(n)
+    return Text(loaded if n in p.raw or p.is_float32(n) else f"{loaded}.to(tl.float32)")
+
+
+def _pointwise(p: "TilePrinter", n: Node) -> Text:
+    if all(a.op == "const" for a in n.args):
+        return number(float(POINTWISE[n.op].numpy(*(a["value"] for a in n.args))))
+    if n.op == "pow" and n.args[1].op == "const":
+        return _power(p, n)
+    if n.op in ("and", "or"):
+        return spell(n.op, [p.condition(a) for a in n.args])
+    if n.op == "where":
+        return spell(n.op, [p.condition(n.args[0]), p.numeric(n.args[1]), p.numeric(n.args[2])])
+    return spell(n.op, [p.numeric(a) for a in n.args])
+
+
+def _power(p: "TilePrinter", n: Node) -> Text:
+    base, exponent = n.args[0], float(n.args[1]["value"])
+    size = abs(exponent)
+    if size == 0.5:
+        text = spell("sqrt", [p.numeric(base)])
+    elif size == int(size) and 1 <= size <= 4:
+        factor = p.bind(base, p.numeric(base).text) if p.known(base) is None else p.numeric(base)
+        text = factor
+        for _ in range(int(size) - 1):
+            text = spell("mul", [text, factor])
+    else:
+        return spell("pow", [p.numeric(base), number(exponent)])
+    return spell("div", [Text("1.0"), text]) if exponent < 0 else text
+
+
+def _dot(p: "TilePrinter", n: Node) -> Text:
+    a, b = n.args
+    return Text(f"tl.dot({p.operand(a, 1, b)}, {p.operand(b, 0, a)}, input_precision=PRECISION)")
+
+
+def _transpose(p: "TilePrinter", n: Node) -> Text:
+    a = n.args[0]
+    if n.type.rows == n.type.cols == ONE:
+        return p.value(a)
+    if a.op == "cumsum" and a.type.cols != ONE:
+        return Text(f"running_sum_transposed(tl.trans({p.value(a.args[0]).text}), {_ends(a)}, PARTS=PARTS)")
+    return Text(f"tl.trans({p.value(a).text})")
+
+
+def _broadcast(p: "TilePrinter", n: Node) -> Text:
+    shape = p.frame.shape(n.type.rows, n.type.cols)
+    a = n.args[0]
+    if a.op == "const":
+        return Text(f"tl.full({shape}, {number(a['value']).text}, tl.float32)")
+    return Text(f"tl.broadcast_to({p.numeric(a).text}, {shape})")
+
+
+def _reduce(function: str, fill: float) -> Callable[["TilePrinter", Node], Text]:
+    def rule(p: "TilePrinter", n: Node) -> Text:
+        a, axis = n.args[0], n["axis"]
+        if a.type.rows == a.type.cols == ONE or (a.type.rows, a.type.cols)[axis] == ONE:
+            return p.numeric(a)
+        text = p.summand(a, axis, fill)
+        if n.type.rows == n.type.cols == ONE:
+            return Text(f"{function}({text})")
+        return Text(f"{function}({text}, axis={axis}, keep_dims=True)")
+
+    return rule
+
+
+def _ends(n: Node) -> str:
+    return f"REVERSE={n['reverse']}, EXCLUSIVE={n['exclusive']}"
+
+
+def _cumsum(p: "TilePrinter", n: Node) -> Text:
+    a = p.value(n.args[0]).text
+    if n.type.cols == ONE:
+        return Text(f"running_sum_column({a}, {_ends(n)})")
+    return Text(f"running_sum({a}, {_ends(n)}, PARTS=PARTS)")
+
+
+def _segment_sum(p: "TilePrinter", n: Node) -> Text:
+    return Text(f"segment_sum({p.value(n.args[0]).text}, {_ends(n)}, PARTS=PARTS)")
+
+
+def _mask(p: "TilePrinter", n: Node) -> Text:
+    axis = n.type.rows
+    test = ROW_BY_COL.format(COMPARISONS[n["kind"]])
+    if axis != CHUNK:
+        test = test.replace("row[", f"{over(axis)}[")
+    a = n.args[0]
+    inner = a.args[0] if a.op == "broadcast" and p.uses[a] <= 1 else a
+    return spell("where", [Text(test, COMPARE), p.numeric(inner), number(n["fill"])])
+
+
+def _valid_rows(p: "TilePrinter", n: Node) -> Text:
+    inside = "col_inside" if n["block"] == COL else "inside"
+    return spell("where", [Text(f"{inside}[:, None]"), p.numeric(n.args[0]), number(n["fill"])])
+
+
+def _unit_inverse(p: "TilePrinter", n: Node) -> Text:
+    return Text(f"unit_inverse({p.value(n.args[0]).text}, LEVELS, REVERSE={n['reverse']}, PRECISION=INVERSE_PRECISION)")
+
+
+def _pair_distance(p: "TilePrinter", n: Node) -> Text:
+    return Text(f"pair_distance({p.value(n.args[0]).text}, level, {_ends(n)}, PARTS=PARTS)")
+
+
+def _level_mask(p: "TilePrinter", n: Node) -> Text:
+    a = n.args[0]
+    if a.op == "dot" and a.args[1].op == "transpose" and p.uses[a] <= 1:
+        queries, keys = a.args[0], a.args[1].args[0]
+        operands = f"{p.factor(queries, keys)}, {p.factor(keys, queries)}"
+        return Text(f"level_product({operands}, level, REVERSE={n['reverse']}, PRODUCT=PRODUCT, PRECISION=PRECISION)")
+    return Text(f"level_mask({p.value(n.args[0]).text}, level, REVERSE={n['reverse']})")
+
+
+def _rotate(p: "TilePrinter", n: Node) -> Text:
+    theta, a = n.args
+    if n["axis"] == 0:
+        return Text(f"tl.trans(rotate({_trans(p, theta)}, {_trans(p, a)}, INVERSE={n['inverse']}))")
+    return Text(f"rotate({p.numeric(theta).text}, {p.numeric(a).text}, INVERSE={n['inverse']})")
+
+
+def _trans(p: "TilePrinter", a: Node) -> str:
+    return f"tl.trans({p.numeric(a).text})"
+
+
+def _const(p: "TilePrinter", n: Node) -> Text:
+    raise IRError("constants are printed where they are used")
+
+
+RULES: dict[str, Callable[["TilePrinter", Node], Text]] = {
+    "load": _load,
+    "const": _const,
+    "dot": _dot,
+    "transpose": _transpose,
+    "broadcast": _broadcast,
+    "sum": _reduce("tl.sum", 0.0),
+    "reduce_max": _reduce("tl.max", float("-inf")),
+    "cumsum": _cumsum,
+    "segment_sum": _segment_sum,
+    "mask": _mask,
+    "valid_rows": _valid_rows,
+    "unit_inverse": _unit_inverse,
+    "pair_distance": _pair_distance,
+    "level_mask": _level_mask,
+    "level_sum": print_level_sum,
+    "rotate": _rotate,
+    **dict.fromkeys(POINTWISE, _pointwise),
+}

@@ -1,0 +1,254 @@
+"""Prints `launch.py`: sizes, buffers, options and the kernel launches of a plan, on torch and triton alone."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from smir.backends.triton_gpu.emit_kernel import PrintedKernel
+from smir.backends.triton_gpu.facts import Facts, Options, block_name, default_options, size_name
+from smir.backends.triton_gpu.frame import tensor_axes
+from smir.backends.triton_gpu.names import comment, identifier
+from smir.errors import IRError
+from smir.ir.dims import Dim
+from smir.ir.kernel import FULL, GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
+from smir.ir.tile import CHUNK, ONE, STEP, TOKEN, Carry, TileLeaf
+
+LOCALS = frozenset(
+    "batch time heads chunks chunk options dtype precision parts y launch padded product_type on_gpu TYPES OPTIONS".split()
+)
+
+
+@dataclass
+class Sizes:
+    """Python expressions for the sizes of tile axes, read off the tensors' shapes."""
+
+    plan: KernelPlan
+    direct: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for leaf in self.plan.leaves:
+            first = 3 if leaf.kind == TOKEN else 1
+            for i, axis in enumerate(tensor_axes(leaf.rows, leaf.cols, leaf.kind)):
+                if axis not in (CHUNK, ONE):
+                    self.direct.setdefault(axis, f"{leaf.name}.shape[{first + i}]")
+        for axis, text in list(self.direct.items()):
+            name, factor = _only_name(axis)
+            if name is not None and name not in self.direct:
+                self.direct[name] = f"{text} * {factor.denominator} // {factor.numerator}"
+
+    def __getitem__(self, axis: str) -> str:
+        """Raises IRError for an axis that no tensor shows."""
+        if axis in self.direct:
+            return self.direct[axis]
+        terms = []
+        for names, factor in Dim.parse(axis).terms:
+            if any(n not in self.direct for n in names):
+                raise IRError(f"no input or parameter tells the size of dimension {axis}")
+            product = " * ".join([str(factor.numerator), *(f"({self.direct[n]})" for n in names)])
+            terms.append(product + (f" // {factor.denominator}" if factor.denominator != 1 else ""))
+        return " + ".join(terms)
+
+
+def _only_name(axis: str) -> tuple[str | None, Fraction]:
+    """The name and factor of a dimension such as `K/2`."""
+    terms = Dim.parse(axis).terms
+    if len(terms) == 1 and len(terms[0][0]) == 1:
+        return terms[0][0][0], terms[0][1]
+    return None, Fraction(1)
+
+
+def print_launcher(plan: KernelPlan, kernels: Iterable[PrintedKernel], facts: Facts) -> str:
+    """The source of `launch.py`."""
+    sizes, printed = Sizes(plan), tuple(kernels)
+    axes = sorted({axis for k in plan.kernels for axis, _ in k.roles} - {CHUNK, ONE})
+    parts = [
+        _head(plan, printed),
+        f"OPTIONS = {_options(default_options(plan))}",
+        _TOOLS,
+        _signature(plan),
+        *(f"    {size_name(a)} = {sizes[a]}" for a in axes),
+        *_exact_checks(axes, facts),
+        "    parts = 0 if INTERPRETED else 3 if dtype == torch.float32 else 2",
+        *(f"    {line}" for line in _allocations(plan)),
+        *(f"    {line}" for k, p in zip(plan.kernels, printed, strict=True) for line in _call(plan, k, p)),
+        f"    return y, {{{', '.join(f'{n!r}: final_{n}' for n in state_shapes(plan))}}}",
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def tensors(plan: KernelPlan) -> tuple[TileLeaf, ...]:
+    """The plan's inputs and parameters in declaration order, each once."""
+    return tuple({leaf.name: leaf for leaf in reversed(plan.leaves)}[name] for name in dict.fromkeys(x.name for x in plan.leaves))
+
+
+def state_carries(plan: KernelPlan) -> dict[str, Carry]:
+    """The carry that starts from each state."""
+    return {c.state: c for k in plan.kernels for x in k.loops for c in x.scan.carries if c.state is not None}
+
+
+def state_shapes(plan: KernelPlan) -> dict[str, tuple[str, ...]]:
+    """The dimension axes of every final state that the kernels write, as declared."""
+    shapes = {}
+    for name, (rows, cols, transposed) in _final_stores(plan).items():
+        rows, cols = (cols, rows) if transposed else (rows, cols)
+        shapes[name] = _without_units(rows, cols)
+    return shapes
+
+
+def _final_stores(plan: KernelPlan) -> dict[str, tuple[str, str, bool]]:
+    buffers = {b.name for b in plan.buffers} | {"y"}
+    stores = [s for k in plan.kernels for x in k.loops for s in (*x.stores, *x.final_stores)]
+    stores += [s for k in plan.kernels for s in k.stores]
+    return {s.target: (s.value.type.rows, s.value.type.cols, s.transposed) for s in stores if s.target not in buffers}
+
+
+def output_axes(plan: KernelPlan) -> tuple[str, ...]:
+    """The dimension axes of the output."""
+    stores = [s for k in plan.kernels for x in k.loops for s in x.stores] + [s for k in plan.kernels for s in k.stores]
+    value = next(s.value for s in stores if s.target == "y")
+    if value.type.rows == CHUNK:
+        return _without_units(value.type.cols, ONE)
+    return _without_units(value.type.rows, value.type.cols)
+
+
+def _without_units(rows: str, cols: str) -> tuple[str, ...]:
+    return (rows, cols) if cols != ONE else (rows,) if rows != ONE else ()
+
+
+# ---- pieces -----------------------------------------------------------------------------------------------------
+
+
+def _head(plan: KernelPlan, printed: tuple[PrintedKernel, ...]) -> str:
+    imports = "\n".join(f"from .{k.name} import {k.name}" for k in printed)
+    return _HEAD.format(name=comment(plan.name), form=comment(plan.form), imports=imports)
+
+
+_HEAD = '''# {name}, {form} form: allocates what the kernels need and launches them in order.
+
+import os
+
+import torch
+import triton
+import triton.language as tl
+
+{imports}
+
+TYPES = {{torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}}
+INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
+# How products of float32 tiles are computed: tf32x3 is as accurate as float32 on tensor cores.
+PRECISION = "ieee" if torch.version.hip else "tf32x3"
+# How triangular inverses are computed, whatever the inputs' type.
+INVERSE_PRECISION = PRECISION'''
+
+_TOOLS = '''
+
+def padded(size):
+    """The block that holds a whole axis."""
+    return max(16, triton.next_power_of_2(size))
+
+
+def product_type(*inputs):
+    """The type in which matrix products take their operands: the inputs' only 16-bit type, else float32."""
+    short = {x.dtype for x in inputs if x.dtype in (torch.bfloat16, torch.float16)}
+    return short.pop() if len(short) == 1 else torch.float32
+
+'''
+
+
+def _options(options: Options) -> str:
+    rows = "".join(f'    "{identifier(k)}": {{{_items(v)}}},\n' for k, v in options.items())
+    return "{\n" + rows + "}"
+
+
+def _items(values: Mapping[str, int]) -> str:
+    return ", ".join(f'"{k}": {v}' for k, v in values.items())
+
+
+def _signature(plan: KernelPlan) -> str:
+    leaves = tensors(plan)
+    names = [identifier(leaf.name) for leaf in leaves]
+    clash = (LOCALS | {"torch", "triton", "tl", "os"}) & set(names)
+    if clash:
+        raise IRError(f"the printed launcher needs the name {sorted(clash)[0]}")
+    states = [f"initial_{identifier(n)}=None" for n in state_carries(plan)]
+    chunk = "" if plan.form == STEP else "chunk=64, "
+    given = ", ".join([*names, "*", *states])
+    tokens = [leaf.name for leaf in leaves if leaf.kind == TOKEN]
+    shapes = "\n".join(f"    {_shape(leaf)}" for leaf in leaves)
+    finals = ", ".join(f"{n} [{', '.join(['B', 'H', *axes])}]" for n, axes in state_shapes(plan).items())
+    output = ", ".join(["B", "T", "H", *output_axes(plan)])
+    unit = "    chunk = 1\n" if plan.form == STEP else ""
+    return f'''def launch({given}, {chunk}options=OPTIONS, dtype=None, precision=PRECISION):
+    """Returns (y [{output}], final states {{{finals}}} in float32).
+
+{shapes}
+    """
+{unit}    batch, time, heads = {tokens[0]}.shape[:3]
+    chunks = triton.cdiv(time, chunk)
+    dtype = dtype or product_type({", ".join(tokens)})'''
+
+
+def _shape(leaf: TileLeaf) -> str:
+    leading = ["B", "T", "H"] if leaf.kind == TOKEN else ["H"]
+    return comment(f"{leaf.name} [{', '.join([*leading, *tensor_axes(leaf.rows, leaf.cols, leaf.kind)])}]")
+
+
+def _exact_checks(axes: list[str], facts: Facts) -> list[str]:
+    exact = [a for a in axes if a in facts.exact]
+    if not exact:
+        return []
+    test = " or ".join(f"{size_name(a)} != padded({size_name(a)})" for a in exact)
+    names = comment(", ".join(exact))
+    return [f"    if {test}:", f'        raise ValueError("these kernels need powers of two from 16 on: {names}")']
+
+
+def _allocations(plan: KernelPlan) -> list[str]:
+    like = tensors(plan)[0].name
+    lines = []
+    for name, carry in state_carries(plan).items():
+        tile = (carry.cols, carry.rows) if carry.transposed else (carry.rows, carry.cols)
+        shape = ", ".join(["batch", "heads", *map(_extent, tile)])
+        lines += [f"if initial_{name} is not None:", f"    initial_{name} = initial_{name}.reshape({shape}).contiguous()"]
+    for b in plan.buffers:
+        kind = "dtype" if b.dtype == "product" else "torch.float32"
+        lines.append(f"{identifier(b.name)} = torch.empty({_buffer_shape(b)}, dtype={kind}, device={like}.device)")
+    for name, axes in state_shapes(plan).items():
+        shape = ", ".join(["batch", "heads", *map(_extent, axes)])
+        lines.append(f"final_{name} = torch.empty({shape}, dtype=torch.float32, device={like}.device)")
+    shape = ", ".join(["batch", "time", "heads", *map(_extent, output_axes(plan))])
+    return [*lines, f"y = torch.empty({shape}, dtype=dtype, device={like}.device)"]
+
+
+def _extent(axis: str) -> str:
+    return {CHUNK: "chunk", ONE: "1"}.get(axis) or size_name(axis)
+
+
+def _buffer_shape(b: Buffer) -> str:
+    if b.extent == PER_CHUNK:
+        return f"batch, heads, chunks, {_extent(b.rows)}, {_extent(b.cols)}"
+    if b.extent == PER_SEQUENCE:
+        return f"batch, heads, {_extent(b.rows)}, {_extent(b.cols)}"
+    rows = "1" if b.rows == CHUNK else _extent(b.rows)
+    return f"batch, time, heads, {rows}, {_extent(b.cols)}"
+
+
+_CONSTANTS = {"CHUNK": "chunk", "LEVELS": "chunk.bit_length() - 1", "PRODUCT": "TYPES[dtype]", "PRECISION": "precision",
+              "INVERSE_PRECISION": "INVERSE_PRECISION", "PARTS": "parts"}  # fmt: skip
+
+
+def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]:
+    """The launch of one kernel: blocks of grid axes first, one flat grid (its x axis has no small limit)."""
+    values, option = dict(_CONSTANTS), f'options["{printed.name}"]'
+    lines = [f"chosen = dict({option})"]
+    for axis, role in kernel.roles:
+        block, size = block_name(axis), size_name(axis)
+        values |= {size: size, block: f"padded({size})" if role == FULL else f'chosen["{block}"]'}
+        if role == GRID:
+            lines.append(f'chosen["{block}"] = min(chosen["{block}"], padded({size}))')
+    blocks = [f'triton.cdiv({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
+    programs = " * ".join(["batch", "heads", *([] if printed.sequential else ["chunks"]), *blocks])
+    constants = [c for c in printed.constants if f"chosen[\"{c}\"]" != values[c]]
+    lines.append(f"{printed.name}[({programs},)](")
+    lines += [f"    {a.name}={a.value}," for a in printed.arguments]
+    lines += [f"    {c}={values[c]}," for c in constants]
+    return [*lines, "    **chosen,", ")"]

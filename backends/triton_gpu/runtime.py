@@ -1,0 +1,86 @@
+"""Runs kernel plans on a GPU, or on CPU tensors in Triton's interpreter."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any
+
+from smir.backends.triton_gpu.cache import import_package, write_package
+from smir.backends.triton_gpu.emit import emit
+from smir.backends.triton_gpu.facts import DEFAULT_CHUNK, Facts, Options, default_options
+from smir.backends.triton_gpu.frame import tensor_axes
+from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
+from smir.backends.triton_gpu.launcher import state_carries, tensors
+from smir.errors import BackendError
+from smir.ir.kernel import KernelPlan
+from smir.ir.tile import STEP, TOKEN
+
+Tensor = Any
+
+
+def run_triton(
+    plan: KernelPlan,
+    arrays: Mapping[str, Tensor],
+    states: Mapping[str, Tensor] | None = None,
+    chunk: int | None = None,
+    options: Options | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The output `[B, T, H, *dims]` and the final states `[B, H, *dims]` (float32).
+
+    `arrays` are torch tensors in canonical layout, all on one CUDA device (with TRITON_INTERPRET=1: on the CPU).
+    `chunk` is a power of two from 16 on; `options` replaces launch options by kernel name (blocks, num_warps, ..).
+    Raises BackendError when there is no such device or a tensor's type has no kernel.
+    """
+    chunk = DEFAULT_CHUNK if chunk is None else chunk
+    _check_chunk(plan, chunk)
+    inputs = [arrays[leaf.name] for leaf in tensors(plan)]
+    _check_tensors(dict(zip((leaf.name for leaf in tensors(plan)), inputs, strict=True)))
+    launch = launcher(plan, Facts.of_sizes(sizes_of(plan, arrays)))
+    given = {f"initial_{name}": states[name].float() for name in state_carries(plan) if states and name in states}
+    keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
+    chosen = {**default_options(plan), **(options or {})}
+    with _on_device(inputs[0]):
+        output, finals = launch(*inputs, **given, options=chosen, **keywords)
+    return output, finals
+
+
+def sizes_of(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> dict[str, int]:
+    """The size of every axis that an array shows."""
+    sizes = {}
+    for leaf in tensors(plan):
+        shape = arrays[leaf.name].shape[3 if leaf.kind == TOKEN else 1 :]
+        sizes |= dict(zip(tensor_axes(leaf.rows, leaf.cols, leaf.kind), map(int, shape), strict=False))
+    return sizes
+
+
+@lru_cache(maxsize=256)
+def launcher(plan: KernelPlan, facts: Facts) -> Any:
+    """The `launch` function of the plan's printed package."""
+    if is_interpreting():
+        prepare_interpreter()
+    return import_package(write_package(emit(plan, facts))).launch
+
+
+def _check_chunk(plan: KernelPlan, chunk: int) -> None:
+    if plan.form != STEP and (chunk < 16 or chunk & (chunk - 1)):
+        raise BackendError(f"chunk size {chunk}", hint="Triton kernels take powers of two from 16 on")
+
+
+def _check_tensors(inputs: Mapping[str, Tensor]) -> None:
+    import torch
+
+    supported = (torch.float32, torch.bfloat16, torch.float16)
+    for name, value in inputs.items():
+        if value.dtype not in supported:
+            raise BackendError(f"{name} is {value.dtype}", hint="Triton kernels take float32, bfloat16 and float16")
+        if value.device.type != "cuda" and not is_interpreting():
+            hint = "move the tensors to a CUDA device, or use backend='numpy'"
+            raise BackendError(f"{name} is on {value.device}; Triton kernels run on a GPU", hint=hint)
+    if len({value.device for value in inputs.values()}) > 1:
+        raise BackendError("the tensors are on different devices", hint="move them all to one device")
+
+
+def _on_device(tensor: Tensor) -> Any:
+    import torch
+
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()

@@ -1,0 +1,183 @@
+"""Forward kernels on a GPU: errors against the float64 oracle with the budget of docs/verification.md, and times.
+
+Run with `python -m benchmarks.gpu_forward [--specs a,b] [--out FILE] [--jobs 12] [--no-times]`. Every spec runs in a
+process of its own, so that a kernel that crashes the GPU's context takes nothing else down.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import smir
+from smir.backends.numpy_reference.mixer_interpreter import run_mixer
+from smir.sampling import dimension_names, sample, sample_states
+
+B, T, H = 2, 300, 3
+SIZES = (64, 128)
+SPEED_SHAPES = ((4, 4096, 16), (1, 32768, 16))
+SPEED_SIZE = 128
+DTYPES = ("float32", "bfloat16")
+STEP_FACTOR, ERASE_FACTOR, FLOOR32, BFLOAT_FACTOR = 2.0, 5.0, 2e-6, 2.0
+
+
+def rms(x: Any) -> float:
+    """Root mean square over the finite entries of the truth (0/0 of a normaliser is not compared)."""
+    return float(np.sqrt(np.mean(np.square(np.asarray(x, np.float64)))))
+
+
+def check(name: str) -> Iterator[dict[str, Any]]:
+    """One row per form, dtype, case and result of a library spec."""
+    mixer = smir.compile(name)
+    names = sorted(dimension_names(mixer.spec))
+    sizes = dict(zip(names, SIZES, strict=False))
+    for case in ("usual", "extreme"):
+        arrays = sample(mixer.spec, B, T, H, sizes, seed=1, extreme=case == "extreme")
+        states = sample_states(mixer.spec, B, H, sizes, seed=2) if case == "usual" and mixer.spec.states else None
+        for dtype in DTYPES:
+            yield from _case(name, case, dtype, arrays, states)
+
+
+def _case(name: str, case: str, dtype: str, arrays: Mapping[str, Any], states: Any) -> Iterator[dict[str, Any]]:
+    import torch
+
+    def rounded(x: Any) -> Any:
+        return torch.from_numpy(np.ascontiguousarray(x)).to(getattr(torch, dtype))
+
+    mixer = smir.compile(name)
+    truth = _results(*run_mixer(mixer.spec, arrays, states))
+    given = {k: rounded(v) for k, v in arrays.items()}
+    held = {k: torch.from_numpy(v).float() for k, v in states.items()} if states else None
+    exact = {k: v.double().numpy() for k, v in given.items()}
+    ideal = _results(*run_mixer(mixer.spec, exact, {k: v.double().numpy() for k, v in held.items()} if held else None))
+    step: dict[str, float] = {}
+    for form in ("step", *(f for f in mixer.forms if f != "step")):
+        gpu = smir.compile(name, form=form, backend="triton")
+        cuda = {k: v.cuda() for k, v in given.items()}
+        on = {k: v.cuda() for k, v in held.items()} if held else None
+        try:
+            found = _results(*gpu(**cuda, state=on, return_state=True))
+            again = _results(*gpu(**cuda, state=on, return_state=True))
+        except smir.BackendError as error:
+            yield {"spec": name, "form": form, "dtype": dtype, "case": case, "refused": str(error)}
+            continue
+        erases = mixer.compilation.operators is not None and any(
+            o.erases for o in mixer.compilation.operators.operators
+        )
+        for key, value in truth.items():
+            fine = np.isfinite(value)
+            error = rms((found[key] - value)[fine]) / rms(value[fine])
+            if form == "step":
+                step[key] = error
+            rounding = rms((rounded(ideal[key]).double().numpy() - value)[fine]) / rms(value[fine])
+            budget = (BFLOAT_FACTOR * rounding if dtype == "bfloat16"
+                      else max((ERASE_FACTOR if erases else STEP_FACTOR) * step[key], FLOOR32))  # fmt: skip
+            yield {"spec": name, "form": form, "dtype": dtype, "case": case, "result": key, "error": error,
+                   "budget": budget, "repeats": bool(np.array_equal(found[key], again[key], equal_nan=True)),
+                   "passed": bool(error <= budget)}  # fmt: skip
+
+
+def _results(y: Any, final: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v if isinstance(v, np.ndarray) else v.double().cpu().numpy() for k, v in {"y": y, **final}.items()}
+
+
+def times(name: str) -> Iterator[dict[str, Any]]:
+    """Median milliseconds of the chunked forward in bf16 at the two anchor shapes, K = V = 128."""
+    import torch
+    import triton
+
+    mixer = smir.compile(name, form="chunked", backend="triton")
+    sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
+    for batch, tokens, heads in SPEED_SHAPES:
+        small = sample(mixer.spec, 1, 1024, 1, sizes, seed=3)
+        cuda = {}
+        for d in mixer.spec.declarations:
+            x = torch.from_numpy(small[d.name]).cuda()
+            if d.kind == "input":
+                x = x.repeat(batch, tokens // 1024, heads, *[1] * (x.ndim - 3))
+                x = x * (0.9 + 0.1 * torch.rand_like(x))
+            else:
+                x = x.repeat(heads, *[1] * (x.ndim - 1))
+            cuda[d.name] = x.bfloat16().contiguous()
+        ms = triton.testing.do_bench(lambda: mixer(**cuda), warmup=25, rep=100, return_mode="median")  # noqa: B023
+        yield {"spec": name, "shape": f"{batch}x{tokens}x{heads}x{SPEED_SIZE}", "forward_ms": ms}
+
+
+def _child(task: str, name: str) -> list[dict[str, Any]]:
+    command = [sys.executable, "-m", "benchmarks.gpu_forward", "--child", task, name]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    except subprocess.TimeoutExpired:
+        return [{"spec": name, "crashed": f"{task}: no answer in 400 s"}]
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    if done.returncode:
+        rows.append({"spec": name, "crashed": f"{task}: " + done.stderr.strip()[-1500:]})
+    return rows
+
+
+def _describe() -> dict[str, str]:
+    import platform
+    import time
+
+    import torch
+    import triton
+
+    return {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
+            "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
+            "sizes": f"B={B} T={T} H={H}, dimensions {SIZES}"}  # fmt: skip
+
+
+def _summary(rows: list[dict[str, Any]]) -> None:
+    specs = sorted({r["spec"] for r in rows})
+    print(f"{'spec':<27}{'rows':>5}{'fail':>5}{'f32 err/budget':>16}{'bf16 err/budget':>16}{'moved':>6}  ms")
+    for spec in specs:
+        own = [r for r in rows if r["spec"] == spec]
+        checks = [r for r in own if "error" in r]
+        worst = {
+            d: max((r["error"] / r["budget"] for r in checks if r["dtype"] == d), default=float("nan")) for d in DTYPES
+        }
+        ms = " ".join(f"{r['forward_ms']:.3f}" for r in own if "forward_ms" in r)
+        print(f"{spec:<27}{len(checks):>5}{sum(not r['passed'] for r in checks):>5}{worst['float32']:>16.2f}"
+              f"{worst['bfloat16']:>16.2f}{sum(not r['repeats'] for r in checks):>6}  {ms}")  # fmt: skip
+    for r in rows:
+        if "crashed" in r or "refused" in r:
+            print(r["spec"], r.get("form", ""), r.get("dtype", ""), (r.get("crashed") or r.get("refused"))[-700:])
+    for r in [r for r in rows if "error" in r and not r["passed"]][:40]:
+        print(
+            "FAIL",
+            *(r[k] for k in ("spec", "form", "dtype", "case", "result")),
+            f"{r['error']:.2e} > {r['budget']:.2e}",
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--specs", default="")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu_forward.json")
+    parser.add_argument("--jobs", type=int, default=12)
+    parser.add_argument("--no-times", action="store_true")
+    parser.add_argument("--child", nargs=2, metavar=("TASK", "SPEC"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.child:
+        task, name = asked.child
+        for row in {"check": check, "times": times}[task](name):
+            print(json.dumps(row), flush=True)
+        return
+    specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        rows = [row for found in pool.map(lambda s: _child("check", s), specs) for row in found]
+    if not asked.no_times:  # one after the other: nothing else may run on the card
+        rows += [row for s in specs for row in _child("times", s)]
+    asked.out.parent.mkdir(parents=True, exist_ok=True)
+    asked.out.write_text(json.dumps({"machine": _describe(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    _summary(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""Reverse-mode rules: for every tile operation, the adjoints of its arguments in terms of the adjoint of its result.
+
+The rules only use tile operations, so programs are closed under differentiation, any number of times. A rule returns
+one adjoint for each argument, or None where the argument has no influence (conditions, constants).
+"""
+
+from collections.abc import Callable
+
+from smir.ir import tile
+from smir.ir.graph import Node
+from smir.ir.ops import POINTWISE
+
+Adjoints = tuple[Node | None, ...]
+Rule = Callable[[Node, Node], Adjoints]
+
+p = tile.pointwise
+
+
+def vjp(node: Node, adjoint: Node) -> Adjoints:
+    """The adjoints of the node's arguments, each with the argument's own axes."""
+    raw = RULES[node.op](node, adjoint)
+    return tuple(None if g is None else summed_to(g, a) for g, a in zip(raw, node.args, strict=True))
+
+
+def summed_to(adjoint: Node, argument: Node) -> Node:
+    """Undoes broadcasting: sums over the axes along which the argument was repeated."""
+    if adjoint.type.rows != argument.type.rows and argument.type.rows == tile.ONE:
+        adjoint = tile.reduce_sum(adjoint, 0)
+    if adjoint.type.cols != argument.type.cols and argument.type.cols == tile.ONE:
+        adjoint = tile.reduce_sum(adjoint, 1)
+    return tile.broadcast(adjoint, argument.type.rows, argument.type.cols)
+
+
+def _number(value: float) -> Node:
+    return tile.const(value)
+
+
+# ---- pointwise --------------------------------------------------------------------------------------------------
+
+
+def _mul(y: Node, g: Node) -> Adjoints:
+    a, b = y.args
+    return p("mul", g, b), p("mul", g, a)
+
+
+def _div(y: Node, g: Node) -> Adjoints:
+    b = y.args[1]
+    return p("div", g, b), p("neg", p("mul", p("div", g, b), y))
+
+
+def _pow(y: Node, g: Node) -> Adjoints:
+    """d(a^b): b a^(b-1) da, and y log(a) db, which is zero where a is zero."""
+    a, b = y.args
+    da = p("mul", g, p("mul", b, p("pow", a, p("sub", b, _number(1.0)))))
+    if b.op == "const":
+        return da, None
+    safe = p("where", p("lt", _number(0.0), a), a, _number(1.0))
+    return da, p("mul", g, p("mul", y, p("log", safe)))
+
+
+def _larger(y: Node, g: Node) -> Adjoints:
+    """max: the adjoint goes to the first argument where they are equal."""
+    a, b = y.args
+    return p("where", p("le", b, a), g, _number(0.0)), p("where", p("lt", a, b), g, _number(0.0))
+
+
+def _smaller(y: Node, g: Node) -> Adjoints:
+    a, b = y.args
+    return p("where", p("le", a, b), g, _number(0.0)), p("where", p("lt", b, a), g, _number(0.0))
+
+
+def _logaddexp(y: Node, g: Node) -> Adjoints:
+    """The weights e^(a-y) and e^(b-y), as sigmoids of the difference: defined where both are -inf but one."""
+    a, b = y.args
+    return p("mul", g, p("sigmoid", p("sub", a, b))), p("mul", g, p("sigmoid", p("sub", b, a)))
+
+
+def _sqrt(y: Node, g: Node) -> Adjoints:
+    return (p("div", p("mul", _number(0.5), g), y),)
+
+
+def _abs(y: Node, g: Node) -> Adjoints:
+    (a,) = y.args
+    sign = p("sub", p("where", p("lt", _number(0.0), a), _number(1.0), _number(0.0)),
+             p("where", p("lt", a, _number(0.0)), _number(1.0), _number(0.0)))  # fmt: skip
+    return (p("mul", g, sign),)
+
+
+def _one_minus_square(y: Node, g: Node) -> Adjoints:
+    return (p("mul", g, p("sub", _number(1.0), p("mul", y, y))),)
+
+
+def _sigmoid(y: Node, g: Node) -> Adjoints:
+    return (p("mul", g, p("mul", y, p("sub", _number(1.0), y))),)
+
+
+def _where(y: Node, g: Node) -> Adjoints:
+    condition = y.args[0]
+    return None, p("where", condition, g, _number(0.0)), p("where", condition, _number(0.0), g)
+
+
+# ---- structural -------------------------------------------------------------------------------------------------
+
+
+def _dot(y: Node, g: Node) -> Adjoints:
+    a, b = y.args
+    return tile.dot(g, tile.transpose(b)), tile.dot(tile.transpose(a), g)
+
+
+def _reduce_max(y: Node, g: Node) -> Adjoints:
+    """To every entry that equals the maximum, in equal shares."""
+    hit = p("where", p("eq", y.args[0], y), _number(1.0), _number(0.0))
+    return (p("div", p("mul", g, hit), tile.reduce_sum(hit, y["axis"])),)
+
+
+def _cumsum(y: Node, g: Node) -> Adjoints:
+    return (tile.cumsum(g, reverse=not y["reverse"], exclusive=y["exclusive"]),)
+
+
+def _segment_sum(y: Node, g: Node) -> Adjoints:
+    """D_ij sums g_m over the segment: g_m collects all (i, j) whose segment holds m, again by direct sums."""
+    reverse, exclusive = y["reverse"], y["exclusive"]
+    reached = tile.cumsum(g, reverse=not reverse, exclusive=exclusive)
+    return (tile.reduce_sum(tile.mask(reached, "strict_upper" if reverse else "strict_lower"), 1),)
+
+
+def _unit_inverse(y: Node, g: Node) -> Adjoints:
+    """d(I+N)^-1 = -T dN T, so dN = -T' g T' where N may be non-zero."""
+    t = tile.transpose(y)
+    kind = "strict_upper" if y["reverse"] else "strict_lower"
+    return (p("neg", tile.mask(tile.dot(tile.dot(t, g), t), kind)),)
+
+
+def _rotate(y: Node, g: Node) -> Adjoints:
+    """The inverse rotation for the value; an angle moves each pair at right angles to itself: y0 g1 - y1 g0."""
+    theta, _ = y.args
+    axis, inverse = y["axis"], y["inverse"]
+    turned = tile.cross_pairs(y, g, axis, str(theta.type.rows if axis == 0 else theta.type.cols))
+    return p("neg", turned) if inverse else turned, tile.rotate(theta, g, axis, inverse=not inverse)
+
+
+RULES: dict[str, Rule] = {
+    "add": lambda y, g: (g, g),
+    "sub": lambda y, g: (g, p("neg", g)),
+    "mul": _mul,
+    "div": _div,
+    "pow": _pow,
+    "max": _larger,
+    "min": _smaller,
+    "logaddexp": _logaddexp,
+    "neg": lambda y, g: (p("neg", g),),
+    "exp": lambda y, g: (p("mul", g, y),),
+    "log": lambda y, g: (p("div", g, y.args[0]),),
+    "sqrt": _sqrt,
+    "abs": _abs,
+    "sigmoid": _sigmoid,
+    "tanh": _one_minus_square,
+    "cos": lambda y, g: (p("neg", p("mul", g, p("sin", y.args[0]))),),
+    "sin": lambda y, g: (p("mul", g, p("cos", y.args[0])),),
+    "where": _where,
+    **{name: lambda y, g: (None,) * len(y.args) for name, op in POINTWISE.items() if op.boolean},
+    "dot": _dot,
+    "transpose": lambda y, g: (tile.transpose(g),),
+    "broadcast": lambda y, g: (g,),
+    "sum": lambda y, g: (tile.broadcast(g, y.args[0].type.rows, y.args[0].type.cols),),
+    "reduce_max": _reduce_max,
+    "cumsum": _cumsum,
+    "segment_sum": _segment_sum,
+    "mask": lambda y, g: (tile.mask(g, y["kind"]),),
+    "valid_rows": lambda y, g: (tile.valid_rows(g),),
+    "unit_inverse": _unit_inverse,
+    "pair_distance": lambda y, g: (tile.pair_collect(g, y["reverse"], y["exclusive"]),),
+    "pair_collect": lambda y, g: (tile.pair_distance(g, y["reverse"], y["exclusive"]),),
+    "level_mask": lambda y, g: (tile.level_mask(g, y["reverse"]),),
+    "level_sum": lambda y, g: (g,),
+    "rotate": _rotate,
+}

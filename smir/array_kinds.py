@@ -1,0 +1,63 @@
+"""The two kinds of arrays a call may hold, numpy and torch, behind one set of functions. Never imports torch itself."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+Array = Any
+NUMPY, TORCH = "numpy", "torch"
+FLOATS = {NUMPY: ("float16", "float32", "float64"), TORCH: ("float16", "bfloat16", "float32", "float64")}
+CPU = "cpu"
+
+
+def kind_of(value: object) -> str | None:
+    """`numpy`, `torch`, or None for anything else. Torch is looked for only where somebody has imported it."""
+    if isinstance(value, np.ndarray):
+        return NUMPY
+    torch = sys.modules.get("torch")
+    return TORCH if torch is not None and isinstance(value, torch.Tensor) else None
+
+
+def dtype_of(array: Array) -> str:
+    """The element type's name, the same for both kinds: `float32`, `bfloat16`, `int64`.."""
+    return str(array.dtype.name) if isinstance(array, np.ndarray) else str(array.dtype).removeprefix("torch.")
+
+
+def device_of(array: Array) -> str:
+    """`cpu`, `cuda:0`.."""
+    return CPU if isinstance(array, np.ndarray) else str(array.device)
+
+
+def promote(dtypes: Iterable[str]) -> str:
+    """The smallest of the four float types that holds all of these."""
+    distinct = set(dtypes)
+    if len(distinct) == 1:
+        return distinct.pop()
+    return "float64" if "float64" in distinct else "float32"
+
+
+def wants_gradient(array: Array) -> bool:
+    """Whether autograd is recording operations on this array."""
+    torch = sys.modules.get("torch")
+    return (
+        torch is not None and isinstance(array, torch.Tensor) and bool(array.requires_grad and torch.is_grad_enabled())
+    )
+
+
+def to_numpy(array: Array) -> Array:
+    """A numpy array of the same values; bfloat16 becomes float32, which holds it exactly."""
+    if isinstance(array, np.ndarray):
+        return array
+    plain = array.detach().cpu()
+    return (plain.float() if dtype_of(plain) == "bfloat16" else plain).numpy()
+
+
+def convert(array: Array, kind: str, dtype: str, device: str) -> Array:
+    """The values as an array of this kind, element type and device; as it is where it already fits."""
+    if kind == NUMPY:
+        return to_numpy(array).astype(dtype, copy=False)
+    torch = sys.modules["torch"]
+    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+    return tensor.to(device=device, dtype=getattr(torch, dtype))

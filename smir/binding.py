@@ -1,0 +1,244 @@
+"""From a user's call to canonical arrays, and back.
+
+A call may leave the head axis out, throughout; its arrays may be numpy or torch, of any float type, in any memory
+order. Everything behind this module sees inputs `[B, T, H, *dims]`, parameters `[H, *dims]`, states `[B, H, *dims]`.
+Whatever doesn't fit is one ArgumentError that names the argument, what was found, what was expected.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from smir.array_kinds import (
+    CPU,
+    FLOATS,
+    NUMPY,
+    Array,
+    convert,
+    device_of,
+    dtype_of,
+    kind_of,
+    promote,
+    to_numpy,
+    wants_gradient,
+)
+from smir.binding_shapes import Layout, check_states, find_layout
+from smir.errors import ArgumentError, RangeError
+from smir.ir.interval import Interval
+from smir.ir.mixer import INPUT, Declaration, Mixer
+
+Arrays = dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A call that fits its mixer.
+
+    `arrays` (inputs and parameters) and `states` (those given) are in canonical layout, of the caller's `kind`
+    (`numpy` or `torch`) and `device`. `dtype` is that of the output: what the vector inputs have in common, so that
+    float32 gates beside bfloat16 vectors give a bfloat16 output. `sizes` has the dimension names and `T`.
+    """
+
+    arrays: Arrays
+    states: Arrays
+    batch: int
+    tokens: int
+    heads: int
+    has_heads: bool
+    sizes: dict[str, int]
+    kind: str
+    dtype: str
+    device: str
+
+    @property
+    def state_dtype(self) -> str:
+        """Final states are never held in 16 bits."""
+        return promote((self.dtype, "float32"))
+
+    def numpy(self) -> tuple[Arrays, Arrays]:
+        """Arrays and states as numpy arrays on the CPU (bfloat16 as float32)."""
+        return {n: to_numpy(a) for n, a in self.arrays.items()}, {n: to_numpy(a) for n, a in self.states.items()}
+
+    def output(self, y: Array) -> Array:
+        """`[B, T, H, *dims]` in the caller's layout, kind, type and device."""
+        return convert(y if self.has_heads else y[:, :, 0], self.kind, self.dtype, self.device)
+
+    def final_states(self, states: Mapping[str, Array]) -> Arrays:
+        """Final states `[B, H, *dims]` in the caller's layout, kind and device, in `state_dtype`."""
+        plain = {name: s if self.has_heads else s[:, 0] for name, s in states.items()}
+        return {name: convert(s, self.kind, self.state_dtype, self.device) for name, s in plain.items()}
+
+    def restore(self, y: Array, final_states: Mapping[str, Array]) -> tuple[Array, Arrays]:
+        """Canonical results, numpy or torch, as the caller expects them."""
+        return self.output(y), self.final_states(final_states)
+
+
+def bind(
+    mixer: Mixer,
+    args: Sequence[Any],
+    named: Mapping[str, Any],
+    state: Mapping[str, Any] | None = None,
+    check_ranges: bool = False,
+) -> Bound:
+    """Matches a call's arguments, by position in the order of declaration or by name, with a mixer's declarations.
+
+    Raises ArgumentError for names, kinds, types, devices and shapes that don't fit, and, where `check_ranges` asks
+    for it, RangeError for the first value outside its promised range.
+    """
+    given = _match(mixer, args, named)
+    states = _state_mapping(mixer, state)
+    everything = {**given, **{f"state {name}": value for name, value in states.items()}}
+    kind, device = _check_kinds(mixer, everything)
+    arrays = {n: _as_array(a, kind, device, mixer.declaration(n)) for n, a in given.items()}
+    _check_types({**arrays, **{f"state {name}": value for name, value in states.items()}}, kind)
+    layout = find_layout(mixer, {name: tuple(a.shape) for name, a in arrays.items()})
+    check_states(mixer, layout, {name: tuple(s.shape) for name, s in states.items()})
+    if check_ranges:
+        for d in mixer.declarations:
+            _check_range(d.name, arrays[d.name], d.range)
+    return _bound(mixer, layout, arrays, states, kind, device)
+
+
+def _bound(mixer: Mixer, layout: Layout, arrays: Arrays, states: Arrays, kind: str, device: str) -> Bound:
+    vectors = [d.name for d in mixer.inputs if d.dims] or [d.name for d in mixer.inputs]
+    dtype = promote(dtype_of(arrays[name]) for name in vectors)
+    if not layout.has_heads:
+        arrays = {
+            d.name: arrays[d.name][:, :, None] if d.kind == INPUT else arrays[d.name][None] for d in mixer.declarations
+        }
+        states = {name: s[:, None] for name, s in states.items()}
+    return Bound(
+        arrays, states, layout.batch, layout.tokens, layout.heads, layout.has_heads, layout.sizes, kind, dtype, device
+    )
+
+
+# ---- names ------------------------------------------------------------------------------------------------------
+
+
+def _match(mixer: Mixer, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by name, in the order of declaration."""
+    names = [d.name for d in mixer.declarations]
+    call = f"{mixer.name}({', '.join(names)})"
+    if len(args) > len(names):
+        raise ArgumentError(
+            f"{len(args)} arguments by position, where {call} has {len(names)}", hint=_extra_hint(mixer)
+        )
+    given = dict(zip(names, args, strict=False))
+    for name, value in named.items():
+        if name in given:
+            raise ArgumentError(f"argument {name} is given twice, by position and by name", hint=f"call {call}")
+        if name not in names:
+            raise ArgumentError(f"{mixer.name} has no argument {name!r}", hint=_suggest(name, names) or f"call {call}")
+        given[name] = value
+    missing = [name for name in names if name not in given]
+    if missing:
+        raise ArgumentError(f"missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}", hint=f"call {call}")
+    return {name: given[name] for name in names}
+
+
+def _extra_hint(mixer: Mixer) -> str | None:
+    return "initial states go to `state=`, a dictionary by name" if mixer.states else None
+
+
+def _suggest(name: str, names: Sequence[str]) -> str | None:
+    close = get_close_matches(name, names, 1, 0.5)
+    return f"did you mean {close[0]}?" if close else None
+
+
+def _state_mapping(mixer: Mixer, state: Any) -> dict[str, Any]:
+    names = [s.name for s in mixer.states]
+    declared = f"the states of {mixer.name} are {', '.join(names)}" if names else f"{mixer.name} has no states"
+    if state is None:
+        return {}
+    if not isinstance(state, Mapping):
+        hint = f"state={{'{names[0]}': ...}}" if names else declared
+        raise ArgumentError(f"state is a {type(state).__name__}, expected a dictionary from names to arrays", hint=hint)
+    for name in state:
+        if name not in names:
+            raise ArgumentError(f"{mixer.name} has no state {name!r}", hint=_suggest(str(name), names) or declared)
+    return dict(state)
+
+
+# ---- kinds, types, devices --------------------------------------------------------------------------------------
+
+
+def _check_kinds(mixer: Mixer, values: Mapping[str, Any]) -> tuple[str, str]:
+    """The kind and the device that all arrays share. Numbers may stand for parameters and are passed over."""
+    first: tuple[str, str, str] | None = None
+    for name, value in values.items():
+        kind = kind_of(value)
+        if kind is None:
+            _check_number(mixer, name, value)
+            continue
+        device = device_of(value)
+        if first is None:
+            first = name, kind, device
+        elif kind != first[1]:
+            raise ArgumentError(f"{first[0]} is a {first[1]} array and {name} a {kind} one",
+                                hint="pass numpy arrays only or torch tensors only")  # fmt: skip
+        elif device != first[2]:
+            raise ArgumentError(f"{first[0]} is on {first[2]} and {name} on {device}", hint="move them to one device")
+    return first[1:] if first else (NUMPY, CPU)
+
+
+def _check_number(mixer: Mixer, name: str, value: Any) -> None:
+    """Only a number for a scalar parameter may be something else than an array."""
+    declared = next((d for d in mixer.declarations if d.name == name), None)
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if number and declared is not None and declared.kind != INPUT and not declared.dims:
+        return
+    what = f"the number {value!r}" if number else f"a {type(value).__name__}"
+    expected = "an array" if declared is None else f"an array {_axes(declared)}"
+    hint = (
+        "the same number everywhere is `np.full(shape, number)`"
+        if number
+        else "numpy.asarray or torch.tensor makes one"
+    )
+    raise ArgumentError(f"{_label(name)} is {what}, expected {expected}", hint=hint)
+
+
+def _label(name: str) -> str:
+    return name if name.startswith("state ") else f"argument {name}"
+
+
+def _axes(d: Declaration) -> str:
+    return f"[{', '.join([*(['B', 'T', 'H'] if d.kind == INPUT else ['H']), *map(str, d.dims)])}]"
+
+
+def _as_array(value: Any, kind: str, device: str, declaration: Declaration) -> Array:
+    """The value itself, or a 0-d array of a number."""
+    if kind_of(value) is not None:
+        return value
+    return convert(np.asarray(float(value)), kind, "float64" if kind == NUMPY else "float32", device)
+
+
+def _check_types(arrays: Mapping[str, Array], kind: str) -> None:
+    for name, array in arrays.items():
+        if dtype_of(array) not in FLOATS[kind]:
+            hint = f"convert it: {'x.astype(np.float32)' if kind == NUMPY else 'x.float()'}"
+            raise ArgumentError(
+                f"{_label(name)} holds {dtype_of(array)}, expected {', '.join(FLOATS[kind])}", hint=hint
+            )
+        if wants_gradient(array):
+            raise ArgumentError(f"{_label(name)} requires a gradient, and there is no backward pass yet",
+                                hint="call under torch.no_grad(), or pass x.detach()")  # fmt: skip
+
+
+# ---- ranges -----------------------------------------------------------------------------------------------------
+
+
+def _check_range(name: str, array: Array, promised: Interval) -> None:
+    """Every value is inside its promised range. NaN is inside none."""
+    above = array > promised.lo if promised.lo_open else array >= promised.lo
+    below = array < promised.hi if promised.hi_open else array <= promised.hi
+    inside = above & below
+    outside = ~np.asarray(inside if isinstance(array, np.ndarray) else to_numpy(inside))
+    if not outside.any():
+        return
+    index = tuple(int(i) for i in np.unravel_index(outside.argmax(), outside.shape))
+    where = f"{name}[{', '.join(map(str, index))}]" if index else name
+    hint = f"the spec promises {name} in {promised}; change the values, or the promise"
+    raise RangeError(f"{where} is {float(array[index])!r}, outside of {promised}", hint=hint)

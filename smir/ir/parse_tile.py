@@ -1,0 +1,161 @@
+"""Reads the text of tile programs and of kernel plans."""
+
+from collections.abc import Callable
+
+from smir.ir.graph import Node
+from smir.ir.kernel import Buffer, Kernel, KernelPlan, Loop, Store
+from smir.ir.reader import (
+    Reader,
+    Scope,
+    check_once,
+    end_line,
+    read_key,
+    read_named,
+    read_output,
+    read_tile_type,
+    read_use,
+    read_value,
+)
+from smir.ir.text import Line
+from smir.ir.tile import Carry, Scan, TileLeaf, TileProgram
+
+
+def parse_tile(reader: Reader) -> TileProgram:
+    scope: Scope = {}
+    title: list[str] = []
+    leaves: list[TileLeaf] = []
+    scans: list[Scan] = []
+    outputs: list[Node] = []
+    opening = reader.block(
+        lambda line: title.extend(_title(line, "tile")),
+        {
+            "leaf": lambda: leaves.append(_leaf(reader)),
+            "%": lambda: read_value(reader, scope, read_tile_type),
+            "scan": lambda: scans.append(_loop(reader, scope, "scan").scan),
+            "output": lambda: outputs.append(read_output(reader, scope)),
+        },
+    )
+    check_once(opening, outputs, "output")
+    return TileProgram(title[0], title[1], tuple(leaves), tuple(scans), outputs[0])
+
+
+def _title(line: Line, word: str) -> tuple[str, str]:
+    line.expect(word)
+    return line.name(), line.word("a form")
+
+
+def _leaf(reader: Reader) -> TileLeaf:
+    line = reader.line
+    line.take()
+    kind, name = line.word("a kind"), line.name()
+    line.expect(":")
+    tile = read_tile_type(line)
+    return TileLeaf(kind, name, tile.rows, tile.cols, end_line(reader, line, line.interval()))
+
+
+def _loop(reader: Reader, scope: Scope, word: str) -> Loop:
+    """A scan of a tile program, or a loop of a kernel: the latter also has stores."""
+    order: list[str] = []
+    carries: list[Carry] = []
+    exports: list[tuple[str, Node]] = []
+    stores: list[Store] = []
+    final_stores: list[Store] = []
+
+    def head(line: Line) -> None:
+        line.expect(word)
+        order.append(line.word("an order"))
+
+    entries: dict[str, Callable[[], None]] = {
+        "carry": lambda: carries.append(_carry(reader, scope)),
+        "export": lambda: exports.append(read_named(reader, scope)),
+    }
+    if word == "loop":
+        entries["store"] = lambda: stores.append(_store(reader, scope))
+        entries["final_store"] = lambda: final_stores.append(_store(reader, scope))
+    reader.block(head, entries)
+    return Loop(Scan(order[0], tuple(carries), tuple(exports)), tuple(stores), tuple(final_stores))
+
+
+def _carry(reader: Reader, scope: Scope) -> Carry:
+    line = reader.line
+    line.take()
+    name = line.name()
+    line.expect(":")
+    tile = read_tile_type(line)
+    line.expect("=")
+    initial, state = line.number(), None
+    if line.accept("state"):
+        line.expect("=")
+        state = line.string()
+    transposed, final = line.accept("transposed"), not line.accept("start_only")
+    following = read_key(line, scope, "next")
+    if following is None:
+        line.fail("`next=`")
+    reader.end()
+    return Carry(name, tile.rows, tile.cols, following, initial, state, transposed, final)
+
+
+def _store(reader: Reader, scope: Scope) -> Store:
+    line = reader.line
+    line.take()
+    target = line.name()
+    line.expect("=")
+    value = read_use(line, scope)
+    return Store(target, value, end_line(reader, line, line.accept("transposed")))
+
+
+def parse_plan(reader: Reader) -> KernelPlan:
+    title: list[str] = []
+    leaves: list[TileLeaf] = []
+    buffers: list[Buffer] = []
+    kernels: list[Kernel] = []
+    reader.block(
+        lambda line: title.extend(_title(line, "plan")),
+        {
+            "leaf": lambda: leaves.append(_leaf(reader)),
+            "buffer": lambda: buffers.append(_buffer(reader)),
+            "kernel": lambda: kernels.append(_kernel(reader)),
+        },
+    )
+    return KernelPlan(title[0], title[1], tuple(leaves), tuple(buffers), tuple(kernels))
+
+
+def _buffer(reader: Reader) -> Buffer:
+    line = reader.line
+    line.take()
+    name = line.name()
+    line.expect(":")
+    tile, extent = read_tile_type(line), line.word("an extent")
+    return Buffer(name, tile.rows, tile.cols, extent, end_line(reader, line, line.word("a type")))
+
+
+def _kernel(reader: Reader) -> Kernel:
+    scope: Scope = {}
+    title: list[str] = []
+    roles: list[tuple[str, str]] = []
+    loops: list[Loop] = []
+    stores: list[Store] = []
+
+    def head(line: Line) -> None:
+        line.expect("kernel")
+        title.append(line.name())
+        line.expect("formula")
+        line.expect("=")
+        title.append(line.string())
+
+    def role() -> None:
+        line = reader.line
+        line.take()
+        axis = line.name("an axis")
+        roles.append(end_line(reader, line, (axis, line.word("a role"))))
+
+    reader.block(
+        head,
+        {
+            "role": role,
+            "%": lambda: read_value(reader, scope, read_tile_type),
+            "loop": lambda: loops.append(_loop(reader, scope, "loop")),
+            "store": lambda: stores.append(_store(reader, scope)),
+        },
+    )
+    return Kernel(title[0], title[1], tuple(loops), tuple(stores), tuple(roles))

@@ -1,0 +1,40 @@
+"""The golden rows that have every form, and how a row is called through the public API in one form."""
+
+from collections.abc import Mapping
+from functools import cache
+
+import numpy as np
+
+import smir
+from smir.compiled import CompiledMixer
+from tests.golden.vectors import cases
+
+ROWS = (
+    "linear_attention linear_attention_elu_norm retnet gated_rfa gated_rfa_unnorm scalar_decay mamba2_ssd gla hgrn2 "
+    "rwkv6 dfw delta_rule gated_delta_rule kda dplr rwkv7 lion_lit lion_lit_norm lion_d lion_d_norm lion_s lion_s_norm "
+    "lion_s_repo lion_s_repo_norm bidir_half"
+).split()
+RUNS = [(name, case) for name in ROWS for case in cases(name)]
+
+# Forms and their chunks: the step form has none, the quadratic form is one block, or many of 16 tokens. 37 tokens are
+# cut by no chunk, are one ragged chunk, or 37 chunks of one token.
+FORMS = [("step", None), *(("chunked", c) for c in (1, 5, 16, 64)), ("quadratic", 64), ("quadratic", 16)]
+FORM_IDS = [form if chunk is None else f"{form}-{chunk}" for form, chunk in FORMS]
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@cache
+def compiled(name: str, form: str, chunk: int | None) -> CompiledMixer:
+    """The library's mixer of this name in this form, compiled once."""
+    return smir.compile(name, form=form, chunk=chunk)
+
+
+def call(
+    name: str, form: str, chunk: int | None, inputs: Arrays, initial: Arrays | None = None, dtype: type = np.float64
+) -> dict[str, np.ndarray]:
+    """The output as `y` and the final states by name; inputs are passed by their names."""
+    arrays = {n: a.astype(dtype) for n, a in inputs.items()}
+    states = {n: a.astype(dtype) for n, a in (initial or {}).items()}
+    y, final = compiled(name, form, chunk)(**arrays, state=states or None, return_state=True)
+    return {"y": y, **final}
