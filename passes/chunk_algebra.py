@@ -86,7 +86,7 @@ class OperatorTiles:
         return add(scores, tile.mask(same, "eye"))
 
     def mixed(self, functional: Functional, write: ChunkWrite, value: Node) -> Node:
-        """`scores @ value` when columns decay: at every level the decay is split between the two sides of the product."""
+        """`scores @ value` when columns decay: every level splits the decay between the sides of the product."""
         assert self.decay.cols is not None
         query, left = self._signed(functional, write, self.decay.keys)
         if self.decay.rows is not None:
@@ -172,7 +172,7 @@ def operator_tiles(operator: Operator, rowwise: Rowwise, ranges: Mapping[str, In
 
 
 def functional(vector: Node, when: str, rows: Dim, rowwise: Rowwise, step: int = 0) -> Functional:
-    """A functional over the state's rows; only in the first micro-step does it matter whether the decay has happened."""
+    """A functional over the state's rows; only the first micro-step tells before from after the decay."""
     moment = DECAYED if step > 0 and when == BEFORE else when
     return Functional(wide(rowwise.vector(vector), rows), moment, step)
 

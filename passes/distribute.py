@@ -6,7 +6,7 @@ Worth it where the summands come from different scans: then what one hands to th
 from collections.abc import Callable
 
 from smir.ir import expr
-from smir.ir.graph import Node, walk
+from smir.ir.graph import Node, make, walk
 
 Splits = Callable[[Node], bool]
 
@@ -36,7 +36,7 @@ def _again(node: Node, args: tuple[Node, ...]) -> Node:
         return expr.matmul(*args)
     if node.op == "sum":
         return expr.sum_over(args[0], node["axis"])
-    return expr.make(node.op, args, node.type, **dict(node.attrs))
+    return make(node.op, args, node.type, **dict(node.attrs))
 
 
 _LINEAR = frozenset({"matmul", "transpose", "sum", "neg"})

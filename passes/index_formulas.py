@@ -13,7 +13,19 @@ from smir.ir.expr import const, input_at, pointwise, sum_over, transpose
 from smir.ir.graph import Node, substitute, walk
 from smir.ir.interval import Interval, point
 from smir.ir.ops import POINTWISE
-from smir.passes.algebra import UNITY, ZERO, expand, is_const, multiply, negated, product, simple, total
+from smir.passes.algebra import (
+    UNITY,
+    ZERO,
+    expand,
+    factors,
+    is_const,
+    is_zero,
+    multiply,
+    negated,
+    product,
+    simple,
+    total,
+)
 from smir.passes.broken_laws import BrokenLaw
 from smir.passes.ranges import node_ranges
 
@@ -167,6 +179,8 @@ def _resolved(node: Node, args: tuple[Node, ...], distance: int) -> Node:
         return (ZERO if node.op == "sum_range" else UNITY) if empty else changed
     if node.op in POINTWISE and node.type.is_scalar:
         return simple(node.op, *args)
+    if node.op == "matmul" and any(is_zero(factors(a)) for a in args):
+        return expand(ZERO, *node.type.shape)
     if node.op == "where" and args[0].op == "const":
         return expand(args[1] if args[0]["value"] else args[2], *node.type.shape)
     return substitute_args(node, args)

@@ -1,4 +1,4 @@
-"""Operator IR to the quadratic form: every row chunk of tokens meets every other chunk, nothing is carried through time.
+"""Operator IR to the quadratic form: every row chunk of tokens meets every other one, nothing is carried in time.
 
 For a row chunk, an `earlier` scan (`later` for backward operators) visits the other chunks nearest first. For each
 read it carries what has been read so far (`acc`), and for each decay the log of the decay between the two chunks, which
@@ -58,7 +58,7 @@ def lower_quadratic(program: OperatorProgram) -> TileProgram:
 
 @dataclass
 class _Pair:
-    """One operator between a row chunk (`here`) and a column chunk (`there`), and what the inner scan carries for it."""
+    """One operator between a row chunk (`here`) and a column chunk (`there`), and what the inner scan carries."""
 
     program: OperatorProgram
     operator: Operator

@@ -186,7 +186,8 @@ class Rowwise:
         if node.op == "sum":
             return tile.reduce_sum(self.matrix(node.args[0]), node["axis"])
         if node.op == "rotate":
-            return tile.rotate(*(self.matrix(a) for a in node.args), axis=0, inverse=node["inverse"])
+            theta, a = (self.matrix(a) for a in node.args)
+            return tile.rotate(theta, a, axis=0, inverse=node["inverse"])
         raise self._refuse(node)
 
     def _refuse(self, node: Node) -> FormError:
@@ -199,7 +200,8 @@ class Rowwise:
 
 
 def _length(node: Node) -> Dim:
-    rows, cols = node.type.shape
+    rows: Dim = node.type.rows
+    cols: Dim = node.type.cols
     return cols if rows == ONE else rows
 
 

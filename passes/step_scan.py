@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from smir.errors import FormError
 from smir.ir import tile
+from smir.ir.expr import state_at
 from smir.ir.graph import Node, walk
 from smir.ir.mixer import Mixer, matrix_shape
 from smir.ir.operator import BACKWARD
@@ -127,6 +128,5 @@ class StepScan:
 
 
 def _at(leaf: Node, offset: int) -> Node:
-    from smir.ir.expr import state_at
-
-    return state_at(leaf["name"], *leaf.type.shape, offset)
+    rows, cols = leaf.type.shape
+    return state_at(leaf["name"], rows, cols, offset)

@@ -91,7 +91,9 @@ class CompiledMixer:
         form = self.form_for(bound.tokens, bound.batch * bound.heads, backend.name, **sizes)
         chunk = self._chunk_for(form, backend.machine, bound.tokens)
         y, final = backend.run(self.compilation, form, bound, chunk)
-        return bound.restore(y, final) if return_state else bound.output(y)
+        # a masked operator's recurrence has states of its own, which no call could give back
+        own = {s.name: final[s.name] for s in self.spec.states}
+        return bound.restore(y, own) if return_state else bound.output(y)
 
     # ---- facts --------------------------------------------------------------------------------------------------
 

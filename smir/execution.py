@@ -83,7 +83,7 @@ def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
 def _plan(done: Compilation, form: str, backend: str) -> Any:
     if form == DIRECT:
         message = f"{done.spec.name} has no kernels: it only runs as written, in numpy"
-        raise FormError(message, hint=f"`explain` says which law keeps {backend} kernels from it")
+        raise FormError(message, hint=f"`explain` says which law rules {backend} programs out")
     return done.plans[form]
 
 

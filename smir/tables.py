@@ -51,6 +51,9 @@ def show_compilation(mixer: "CompiledMixer", time_passes: bool, as_json: bool) -
 
 def show_report(report: "Report") -> None:
     """The comparisons of `verify`."""
+    if not report.rows:
+        print(report)
+        return
     rows = [("ok" if r.passed else "FAIL", r.form, r.dtype, r.case, r.result, f"{r.error:.1e}", f"{r.allowed:.1e}")
             for r in report.rows]  # fmt: skip
     _print(

@@ -58,12 +58,13 @@ class _Program:
 
     def _header(self) -> str:
         shapes = "\n".join(f"    {self.arguments[leaf.name]}: {_shape_text(leaf)}" for leaf in self.plan.leaves)
+        iterator = "from collections.abc import Iterator\n" if "levels" in self.writer.helpers else ""
         kernels = "\n".join(f"    {k.name}: {k.formula}" for k in self.plan.kernels)
         return (
             f'"""{self.plan.name}, {self.plan.form} form, on numpy arrays.\n\n'
-            "A tile has axes [batch, head, chunk, row, column]; X_before is the state X before the chunk (or token).\n\n"
+            "A tile has axes [batch, head, chunk, row, column]; X_before is X before the chunk (or token).\n\n"
             f'Inputs\n{shapes}\n\nSteps\n{kernels}\n"""\n\n'
-            "from collections.abc import Iterator\nfrom typing import Any\n\nimport numpy as np\n\nArray = Any"
+            f"{iterator}from typing import Any\n\nimport numpy as np\n\nArray = Any"
         )
 
     def _helper_source(self) -> str:
@@ -73,7 +74,7 @@ class _Program:
             name = waiting.pop()
             if name not in needed:
                 needed[name] = None
-                code = _HELPERS[name].__code__  # type: ignore[attr-defined]
+                code = _HELPERS[name].__code__
                 waiting += [other for other in code.co_names if other in _HELPERS and other != name]
         ordered = [name for name in _HELPERS if name in needed]
         return "\n\n".join("\n" + inspect.getsource(_HELPERS[name]).rstrip() for name in ordered).strip("\n")

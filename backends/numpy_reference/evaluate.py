@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from smir.backends.numpy_reference.layout import Extent
 from smir.backends.numpy_reference.fused import LevelScores, match_level_scores
+from smir.backends.numpy_reference.layout import Extent
 from smir.backends.numpy_reference.tile_ops import TILE_OPS, levels
 from smir.ir.graph import Node
 from smir.ir.tile import LEVEL_OPS

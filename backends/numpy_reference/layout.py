@@ -58,7 +58,7 @@ def measure(
     if not tokens:
         raise ArgumentError("a mixer without inputs has no sequence to run over")
     shapes = [(_leaf_axes(leaf), np.shape(arrays[leaf.name])[3 if leaf.kind == TOKEN else 1 :]) for leaf in leaves]
-    shapes += [(_state_axes(c), np.shape(states[c.state])[2:]) for c in carries if c.state in states]
+    shapes += [(_state_axes(c), np.shape(states[c.state])[2:]) for c in carries if c.state and c.state in states]
     pairs = [(axis, size) for axes, shape in shapes for axis, size in zip(axes, (*shape, 1, 1), strict=False)]
     solved = solve_sizes([(Dim.parse(axis), size) for axis, size in pairs if axis not in (ONE, CHUNK)], {})
     batch, time, heads = tokens[0].shape[:3]
@@ -100,7 +100,7 @@ def initial_tile(carry: Carry, states: Mapping[str, Array], extent: Extent) -> A
     """The carried tile before the first chunk, `[B, H, rows, cols]`, at least float32."""
     dtype = np.result_type(extent.dtype, np.float32)
     rows, cols = extent.shape(carry.rows, carry.cols)
-    if carry.state not in states:
+    if carry.state is None or carry.state not in states:
         return np.full((extent.batch, extent.heads, rows, cols), carry.initial, dtype)
     given = np.asarray(states[carry.state]).astype(dtype)
     if carry.transposed:

@@ -68,8 +68,9 @@ def run_plan(
 
 def _output_type(plan: KernelPlan) -> Tile:
     stores = [s for k in plan.kernels for s in (*k.stores, *(s for lp in k.loops for s in lp.stores))]
-    (y,) = (s.value.type for s in stores if s.target == OUTPUT)
-    return y
+    (y,) = (s.value for s in stores if s.target == OUTPUT)
+    found: Tile = y.type
+    return found
 
 
 def _head_parts(extent: Extent) -> list[slice]:

@@ -130,14 +130,14 @@ def level_mask(a: Array, level: int, reverse: bool = False) -> Array:
 
 
 def level_scores(q: Array, k: Array, g: Array, reverse: bool = False, exclusive: bool = False) -> Array:
-    """Scores sum over K of q_ik k_jk e^(sum of g_k between j and i) of all pairs j < i (`reverse`: j > i), level by level.
+    """Scores sum over K of q_ik k_jk e^(sum of g_k between j and i) of all j < i (`reverse`: j > i), level by level.
 
     The same as summing `level_mask((q w) @ (k w)^T)` with w = e^pair_distance(g) over all levels. Going up a level
     multiplies w by the decay of the neighbouring block, so no exponent but g itself is ever taken.
     """
     if reverse:
-        flipped = level_scores(*(a[..., ::-1, :] for a in (q, k, g)), exclusive=exclusive)
-        return flipped[..., ::-1, ::-1]
+        q, k, g = (a[..., ::-1, :] for a in (q, k, g))
+        return level_scores(q, k, g, exclusive=exclusive)[..., ::-1, ::-1]
     count = g.shape[-2]
     size = 1 << (count - 1).bit_length()
     shape = np.broadcast_shapes(q.shape, k.shape, g.shape)

@@ -102,8 +102,8 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     recorders = {k.name: _Recorder(k.name, getattr(module, k.name), launches) for k in plan.kernels}
     keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": workload.chunk}
     precision = "ieee" if target.startswith("gfx") else module.PRECISION
-    inverse = "ieee" if target.startswith("gfx") else module.INVERSE_PRECISION
-    scope = {**vars(module), **recorders, "INVERSE_PRECISION": inverse}
+    inverse = "ieee" if target.startswith("gfx") else module.SHORT_INVERSE
+    scope = {**vars(module), **recorders, "SHORT_INVERSE": inverse}
     function = type(launch)(launch.__code__, scope, None, launch.__defaults__, launch.__closure__)
     function.__kwdefaults__ = launch.__kwdefaults__
     options = {**default_options(plan), **(workload.options or {})}

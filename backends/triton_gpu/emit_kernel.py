@@ -18,7 +18,8 @@ from smir.ir.tile import BUFFER, CARRIED, COL, TOKEN, Carry
 
 RUNTIME_SIZES = ("time", "heads", "chunks")
 CONSTANTS = ("CHUNK", "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
-HELPERS = ("logaddexp", "pair_distance", "level_mask", "level_product", "rotate", "running_sum", "running_sum_column",
+HELPERS = ("logaddexp", "pair_distance", "level_mask", "level_product", "weighted_level_product",
+           "rotate", "running_sum", "running_sum_column",
            "running_sum_transposed", "segment_sum", "tanh", "unit_inverse")  # fmt: skip
 
 
@@ -96,16 +97,16 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
 
 
 _LOOPS = {
-    "forward": ("for n in range(chunks):", ()),
-    "backward": ("for visited in range(chunks):", (("n", "chunks - 1 - visited"),)),
-    "earlier": ("for distance in range(1, n + 1):", (("m", "n - distance"),)),
-    "later": ("for m in range(n + 1, chunks):", ()),
+    "forward": ("for chunk in range(chunks):", ()),
+    "backward": ("for visited in range(chunks):", (("chunk", "chunks - 1 - visited"),)),
+    "earlier": ("for distance in range(1, chunk + 1):", (("col_chunk", "chunk - distance"),)),
+    "later": ("for col_chunk in range(chunk + 1, chunks):", ()),
 }
 
 
 def _chunk_definitions(prefix: str) -> tuple[tuple[str, str], ...]:
     """Where a chunk starts, how many tokens are left from there, and which of its rows are tokens."""
-    chunk = "m" if prefix else "n"
+    chunk = "col_chunk" if prefix else "chunk"
     return (
         (f"{prefix}start", f"tl.cast({chunk} * CHUNK, tl.int64)"),
         (f"{prefix}left", f"time - {chunk} * CHUNK"),
@@ -236,12 +237,12 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
         lines.append(f"blocks_of_{word(axis)} = tl.cdiv({size}, {block})")
         lines.append(f"block_of_{word(axis)} = program % blocks_of_{word(axis)}")
         lines.append(f"program = program // blocks_of_{word(axis)}")
-    lines.append("h = tl.cast(program % heads, tl.int64)")
+    lines.append("head = tl.cast(program % heads, tl.int64)")
     if kernel.sequential:
-        lines.append("b = tl.cast(program // heads, tl.int64)")
+        lines.append("batch = tl.cast(program // heads, tl.int64)")
     else:
-        lines.append("n = program // heads % chunks")
-        lines.append("b = tl.cast(program // heads // chunks, tl.int64)")
+        lines.append("chunk = program // heads % chunks")
+        lines.append("batch = tl.cast(program // heads // chunks, tl.int64)")
     lines.append("row = tl.arange(0, CHUNK)")
     lines += [text for _, text in frame.axis_definitions()]
     lines += frame.bases.values()
@@ -267,4 +268,4 @@ def _without_unused(lines: list[str], indent: str) -> list[str]:
     return kept[::-1]
 
 
-_INDEX = frozenset("program h b n m row start left inside col_start col_left col_inside".split())
+_INDEX = frozenset("program head batch chunk col_chunk row start left inside col_start col_left col_inside".split())

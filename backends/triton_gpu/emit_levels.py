@@ -30,6 +30,38 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     return Text(names[0])
 
 
+def level_operands(masked: Node) -> tuple[Node, Node, Node | None] | None:
+    """Queries, keys and common weights of a `level_mask` of a product over columns; None for anything else.
+
+    Weights are e^(pair distance). Those of keys are the same whether or not a query's own row counts, so that the
+    queries' weights serve both.
+    """
+    product = masked.args[0]
+    if product.op != "dot" or product.args[1].op != "transpose":
+        return None
+    left, right = product.args[0], product.args[1].args[0]
+    for queries, weights in _weighted(left):
+        for keys, others in _weighted(right):
+            if _distance(weights) == _distance(others):
+                return queries, keys, weights
+    return left, right, None
+
+
+def _weighted(node: Node) -> list[tuple[Node, Node]]:
+    """The ways to read a tile as rows times e^(pair distance)."""
+    if node.op != "mul":
+        return []
+    a, b = node.args
+    return [(x, w) for x, w in ((a, b), (b, a)) if _distance(w) is not None and x.type == node.type]
+
+
+def _distance(weights: Node) -> tuple[Node, bool] | None:
+    if weights.op == "exp" and weights.args[0].op == "pair_distance":
+        distance = weights.args[0]
+        return distance.args[0], distance["reverse"]
+    return None
+
+
 def _changing(arguments: Iterable[Node]) -> set[Node]:
     """What differs from level to level below these arguments."""
     found: set[Node] = set()

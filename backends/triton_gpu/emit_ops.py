@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from smir.backends.triton_gpu.emit_levels import print_level_sum
+from smir.backends.triton_gpu.emit_levels import level_operands, print_level_sum
 from smir.backends.triton_gpu.frame import over
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
 from smir.errors import IRError
@@ -126,12 +126,15 @@ def _pair_distance(p: "TilePrinter", n: Node) -> Text:
 
 
 def _level_mask(p: "TilePrinter", n: Node) -> Text:
-    a = n.args[0]
-    if a.op == "dot" and a.args[1].op == "transpose" and p.uses[a] <= 1:
-        queries, keys = a.args[0], a.args[1].args[0]
-        operands = f"{p.factor(queries, keys)}, {p.factor(keys, queries)}"
-        return Text(f"level_product({operands}, level, REVERSE={n['reverse']}, PRODUCT=PRODUCT, PRECISION=PRECISION)")
-    return Text(f"level_mask({p.value(n.args[0]).text}, level, REVERSE={n['reverse']})")
+    operands, flags = level_operands(n), f"level, REVERSE={n['reverse']}"
+    if operands is None:
+        return Text(f"level_mask({p.value(n.args[0]).text}, {flags})")
+    queries, keys, weights = operands
+    both = f"{p.factor(queries, keys)}, {p.factor(keys, queries)}"
+    types = "PRODUCT=PRODUCT, PRECISION=PRECISION"
+    if weights is None:
+        return Text(f"level_product({both}, {flags}, {types})")
+    return Text(f"weighted_level_product({both}, {p.value(weights).text}, {flags}, {types})")
 
 
 def _rotate(p: "TilePrinter", n: Node) -> Text:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from smir.backends.triton_gpu.emit_ops import RULES
+from smir.backends.triton_gpu.emit_levels import level_operands
 from smir.backends.triton_gpu.frame import Frame
 from smir.backends.triton_gpu.naming import suggest
 from smir.backends.triton_gpu.padding import PaddingOf, axis_of
@@ -56,11 +57,14 @@ class TilePrinter:
     def _product_loads(self) -> Iterator[Node]:
         """Loads that some matrix product takes: they keep their type, others become float32 at once."""
         for node in walk(self.roots):
+            operands: Iterable[Node] = ()
             if node.op == "dot" and not is_thin(node):
-                for a in node.args:
-                    leaf = a.args[0] if a.op == "transpose" else a
-                    if leaf.op == "load" and leaf["kind"] != CARRIED and not self.is_float32(leaf):
-                        yield leaf
+                operands = (a.args[0] if a.op == "transpose" else a for a in node.args)
+            elif node.op == "level_mask":
+                operands = (level_operands(node) or ())[:2]
+            for a in operands:
+                if a.op == "load" and a["kind"] != CARRIED and not self.is_float32(a):
+                    yield a
 
     def is_float32(self, leaf: Node) -> bool:
         return leaf["kind"] == BUFFER and self.frame.plan.buffer(leaf["name"]).dtype == "float32"
@@ -166,10 +170,10 @@ class TilePrinter:
         return f"{text}.to(PRODUCT)"
 
     def factor(self, node: Node, other: Node) -> str:
-        """A float32 tile whose columns are contracted with another's columns."""
+        """A tile, in its own type or float32, whose columns are contracted with another's columns."""
         if self._adds_padding(node, 1, self.padding(other, 1)):
             return self.masked(node, 1, 0.0)
-        return self.value(node).text
+        return (self._printed(node) if node in self.raw else self.value(node)).text
 
     def _adds_padding(self, node: Node, side: int, theirs: float | None) -> bool:
         """Whether a contraction would add up what stands in the padding."""

@@ -12,8 +12,10 @@ from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, TOKEN, Carry
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 FIXED = frozenset(
-    "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program b h n m row start inside left "
-    "col_start col_inside col_left level visited distance logaddexp pair_distance level_mask level_product rotate running_sum "
+    "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row start "
+    "inside left "
+    "col_start col_inside col_left level visited distance logaddexp pair_distance level_mask level_product weighted_level_product "
+    "rotate running_sum "
     "running_sum_column running_sum_transposed segment_sum tanh unit_inverse".split()
 )
 
@@ -129,7 +131,7 @@ class Frame:
             self.pointers[name] += strides
             base = self.names.new(f"{name}_base")
             named = dict(zip(leading, strides, strict=False))
-            terms = [f"{i} * {named[i].name}" for i in ("b", "h") if i in named]
+            terms = [f"{index} * {named[i].name}" for i, index in (("b", "batch"), ("h", "head")) if i in named]
             self.bases[name] = f"{base} = {pointer} + {' + '.join(terms)}"
         return self.bases[name].split(" ", 1)[0]
 
@@ -161,15 +163,15 @@ class Frame:
         rows, cols = (buffer.cols, buffer.rows) if transposed else (buffer.rows, buffer.cols)
         pointer = self._pointer(buffer.name, buffer.name)
         if buffer.extent == PER_CHUNK:
-            tile = f"((b * heads + h) * chunks + {'m' if col else 'n'})"
+            tile = f"((batch * heads + head) * chunks + {'col_chunk' if col else 'chunk'})"
         elif buffer.extent == PER_SEQUENCE:
-            tile = "(b * heads + h)"
+            tile = "(batch * heads + head)"
         else:
             return self._output_address(pointer, rows, cols, "col_start" if col else "start")
         return self._dense(pointer, tile, rows, cols, transposed)
 
     def _state_address(self, pointer: str, rows: str, cols: str, transposed: bool) -> str:
-        return self._dense(pointer, "(b * heads + h)", rows, cols, transposed)
+        return self._dense(pointer, "(batch * heads + head)", rows, cols, transposed)
 
     def _dense(self, pointer: str, tile: str, rows: str, cols: str, transposed: bool) -> str:
         """A tile of a contiguous tensor of tiles; `transposed`: in memory its columns come first."""
@@ -181,7 +183,7 @@ class Frame:
     def _output_address(self, pointer: str, rows: str, cols: str, start: str = "start") -> str:
         """A tile of a contiguous `[B, T, H, *dims]` tensor."""
         sizes = [s for s in (self._size(rows) if rows != CHUNK else "1", self._size(cols)) if s != "1"]
-        base = f"{pointer} + ((b * time + {start}) * heads + h){_times(sizes)}"
+        base = f"{pointer} + ((batch * time + {start}) * heads + head){_times(sizes)}"
         if rows == CHUNK:
             row_terms = [f"row[:, None] * (heads{''.join(f' * {s}' for s in sizes)})"]
         else:

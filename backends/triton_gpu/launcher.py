@@ -137,8 +137,8 @@ TYPES = {{torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16:
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 # How products of float32 tiles are computed: tf32x3 is as accurate as float32 on tensor cores.
 PRECISION = "ieee" if torch.version.hip else "tf32x3"
-# How triangular inverses are computed, whatever the inputs' type.
-INVERSE_PRECISION = PRECISION'''
+# How the inverses of triangular float32 tiles are computed when the inputs are 16 bits wide.
+SHORT_INVERSE = "ieee" if torch.version.hip else "tf32"'''
 
 _TOOLS = '''
 
@@ -233,7 +233,7 @@ def _buffer_shape(b: Buffer) -> str:
 
 
 _CONSTANTS = {"CHUNK": "chunk", "LEVELS": "chunk.bit_length() - 1", "PRODUCT": "TYPES[dtype]", "PRECISION": "precision",
-              "INVERSE_PRECISION": "INVERSE_PRECISION", "PARTS": "parts"}  # fmt: skip
+              "INVERSE_PRECISION": "precision if dtype == torch.float32 else SHORT_INVERSE", "PARTS": "parts"}  # fmt: skip
 
 
 def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]:

@@ -105,11 +105,25 @@ def level_mask(a, level, REVERSE: tl.constexpr):
 @triton.jit
 def level_product(queries, keys, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr):
     """`level_mask(queries @ keys.T)` from one tile that holds the queries' rows in odd blocks, the keys' in even ones."""
+    mixed = pick_rows(queries, keys, level, REVERSE).to(PRODUCT)
+    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), level, REVERSE)
+
+
+@triton.jit
+def weighted_level_product(
+    queries, keys, weights, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr
+):
+    """`level_mask((queries * weights) @ (keys * weights).T)`."""
+    mixed = (pick_rows(queries, keys, level, REVERSE).to(tl.float32) * weights).to(PRODUCT)
+    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), level, REVERSE)
+
+
+@triton.jit
+def pick_rows(queries, keys, level, REVERSE: tl.constexpr):
+    """The queries' rows where they act as queries at this level, else the keys'."""
     C: tl.constexpr = queries.shape[0]
     odd = (((tl.arange(0, C) >> level) & 1) == 1)[:, None]
-    mixed = tl.where(odd, keys, queries) if REVERSE else tl.where(odd, queries, keys)
-    mixed = mixed.to(PRODUCT)
-    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), level, REVERSE)
+    return tl.where(odd, keys, queries) if REVERSE else tl.where(odd, queries, keys)
 
 
 @triton.jit

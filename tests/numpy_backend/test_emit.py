@@ -8,14 +8,18 @@ import numpy as np
 import pytest
 
 from smir.backends.numpy_reference.emit import emit_numpy
+from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.operator_interpreter import run_operators
 from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.errors import IRError
+from smir.frontends import parse_mixer
 from smir.ir.kernel import KernelPlan
 from smir.ir.operator import BACKWARD, BEFORE
 from smir.passes.lower_chunked import lower_chunked
 from smir.passes.lower_quadratic import lower_quadratic
+from smir.passes.lower_step import lower_step
 from smir.passes.partition import partition
+from smir.source import Source
 from tests.passes.operator_programs import Case, arrays, program
 
 CASES = {
@@ -39,7 +43,7 @@ assert not loaded, loaded
 """
 
 
-def run_alone(folder: Path, text: str, data: dict[str, np.ndarray], options: str) -> dict[str, np.ndarray]:  # type: ignore[type-arg]
+def run_alone(folder: Path, text: str, data: dict[str, np.ndarray], options: str) -> dict[str, np.ndarray]:
     (folder / "printed.py").write_text(text)
     runner = RUNNER.format(program="printed", options=options)
     np.savez(folder / "in.npz", **data)
@@ -91,3 +95,22 @@ def test_float32_stays_float32_in_print_and_in_the_interpreter() -> None:
     expected, _ = run_plan(plan, inputs, chunk=16)
     assert y.dtype == np.float32 == final["S"].dtype == expected.dtype
     np.testing.assert_allclose(y, expected, atol=1e-4)
+
+
+def test_printed_step_form_of_two_directions() -> None:
+    text = """mixer two
+      input q, k: K; input v: V; param gamma: scalar in (0, 1)
+      state F, B: K, V
+      F[t] = gamma * F[t-1] + k[t] @ v[t].T
+      B[t] = gamma * B[t+1] + k[t+1] @ v[t].T
+      y[t] = (F[t] + B[t]).T @ q[t]"""
+    mixer = parse_mixer(Source("two", text))
+    rng = np.random.default_rng(0)
+    inputs = {n: rng.normal(size=(2, 9, 2, size)) for n, size in (("q", 4), ("k", 4), ("v", 3))}
+    inputs["gamma"] = rng.random(2)
+    space: dict[str, object] = {}
+    exec(compile(emit_numpy(partition(lower_step(mixer))), "printed", "exec"), space)
+    y, final = space["run"](**inputs)  # type: ignore[operator]
+    expected, end = run_mixer(mixer, inputs)
+    np.testing.assert_allclose(y, expected, atol=1e-12)
+    np.testing.assert_allclose(final["B"], end["B"], atol=1e-12)

@@ -75,8 +75,8 @@ def test_unit_inverse_even_of_correlated_keys(count: int, reverse: bool) -> None
     k = 0.05 * rng.normal(size=(3, count, 8)) + rng.normal(size=(3, 1, 8))
     k /= np.linalg.norm(k, axis=-1, keepdims=True)
     n = ops.mask(k @ np.swapaxes(k, -1, -2), "strict_upper" if reverse else "strict_lower")
-    np.testing.assert_allclose(ops.unit_inverse(n, reverse) @ (np.eye(count) + n), np.broadcast_to(np.eye(count), n.shape),
-                               atol=1e-9)  # fmt: skip
+    product = ops.unit_inverse(n, reverse) @ (np.eye(count) + n)
+    np.testing.assert_allclose(product, np.broadcast_to(np.eye(count), n.shape), atol=1e-9)
 
 
 def test_level_scores_under_exact_resets() -> None:

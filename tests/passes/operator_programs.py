@@ -116,7 +116,7 @@ def _read(name: str, dim: Dim) -> Node:
     return make("read", (), ValueType(dim, ONE, STEP), name=name)
 
 
-def arrays(program: OperatorProgram, seed: int, tokens: int, chunk: int = 4, batch: int = 2, heads: int = 2):  # type: ignore[no-untyped-def]
+def arrays(program: OperatorProgram, seed: int, tokens: int, chunk: int = 4, batch: int = 2, heads: int = 2):
     """Inputs and initial states: log decays of 0, -8 and -inf at random places and at chunk edges, correlated keys."""
     rng = np.random.default_rng(seed)
     inputs = {}

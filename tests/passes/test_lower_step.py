@@ -41,7 +41,7 @@ SPECS = {
 SIZES = {"K": 4, "V": 3}
 
 
-def arrays(mixer: Mixer, tokens: int, seed: int):  # type: ignore[no-untyped-def]
+def arrays(mixer: Mixer, tokens: int, seed: int):
     rng = np.random.default_rng(seed)
     found = {}
     for d in mixer.declarations:

@@ -72,6 +72,9 @@ MASKED = [
     ("y = (window(5) * selective(lam) * (q @ k.T)) @ v\n", []),
     ("y = normalize(window(3) * exp(q @ k.T)) @ v\n", ["identity"]),
     (formula("where(abs(i-j) <= 2, exp(-s*abs(i-j)), 0)"), []),
+    ("y = (window(5) * selective(lam) / (1 + (q @ k.T)**2)) @ v\n", []),
+    ("M[i, j] = exp(where(j <= i, -s*(i-j), -inf))\ny = (M * (q @ k.T)) @ v\n", ["scalar"]),
+    ("M[i, j] = where(j < j, w[i], 0)\ny = (M * (q @ k.T)) @ v\n", []),
 ]
 
 
@@ -111,6 +114,15 @@ def test_exact_resets(body: str) -> None:
     assert_equals_oracle(steps, recognised(mixer), resets=True)
 
 
+def test_missing_inputs_that_would_divide_by_zero_are_left_out() -> None:
+    mixer = mixer_of("y = (window(3) / (q @ k.T)) @ v\n")
+    steps = masks_to_states(mixer)
+    assert isinstance(steps, Mixer)
+    assert [s.name for s in steps.states] == ["count"]
+    arrays = random_arrays(mixer)
+    np.testing.assert_allclose(run_mixer(steps, arrays)[0], run_mixer(mixer, arrays)[0], rtol=1e-9)
+
+
 def test_upper_part_is_read_without_the_diagonal() -> None:
     decayed = recognised(mixer_of("y = (lion(exp(g)) * (q @ k.T)) @ v\n")).reads
     plain = recognised(mixer_of("y = (q @ k.T) @ v\n")).reads
@@ -139,6 +151,9 @@ BROKEN = [
     (formula("where(j <= i, sum(m, j+1, i, g[m]), 0)"), "does not factor", 2),
     (formula("where(j <= i, exp(-s*i), 0)"), "a position outside a difference", 2),
     (formula("where(j <= i, prod(m, j+1, i+1, lam[m]), 0)"), "may leave the sequence", 2),
+    (formula("where(j <= i, prod(m, j+1, i+1, gamma), 0)"), "may leave the sequence", 2),
+    (formula("where(j <= i, prod(m, i+1, i+1, lam[m]), 0)"), "may leave the sequence", 2),
+    ("y = (selective(lam) / decay(gamma) * (k @ k.T)) @ v\n", "an entry that is no number", 1),
     ("param b: T, T\ny = exp(b) @ v\n", "without an index formula", 2),
 ]
 
