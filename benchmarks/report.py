@@ -26,8 +26,11 @@ def best_seconds(call: Callable[[], Any], repeats: int = 3) -> float:
     return min(found)
 
 
-def publish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
-    """Prints the table and writes it, with the machine's description, to `results/<name>.json`."""
+def publish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], **versions: str) -> Path:
+    """Prints the table and writes it, with the machine's description, to `results/<name>.json`.
+
+    `versions` are those of further packages that the result depends on.
+    """
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
@@ -39,6 +42,8 @@ def publish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequen
         "machine": platform.machine(),
         "python": platform.python_version(),
         "numpy": np.__version__,
+        **versions,
+        "date": time.strftime("%Y-%m-%d"),
     }
     facts = {"title": title, "machine": machine, "rows": [dict(zip(columns, row, strict=True)) for row in rows]}
     RESULTS.mkdir(exist_ok=True)

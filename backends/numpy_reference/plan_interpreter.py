@@ -36,6 +36,8 @@ OUTPUT = "y"
 CACHED_ELEMENTS = 1 << 17
 # Elements of an input from which on several threads share a run.
 THREADED_ELEMENTS = 1 << 18
+# Multiplications up to which OpenBLAS computes a product in the calling thread.
+SINGLE_THREADED_PRODUCT = 1 << 18
 
 
 def run_plan(
@@ -59,7 +61,7 @@ def run_plan(
         extent = measure(plan.leaves, carries, arrays, states or {}, extent.time)
     y_type = _output_type(plan)
     y, view = empty_output(extent, y_type.rows, y_type.cols)
-    parts = _head_parts(extent)
+    parts = _head_parts(plan, extent)
     with ThreadPoolExecutor(len(parts)) as pool:
         finals = list(pool.map(lambda heads: _run_heads(plan, arrays, states or {}, extent, heads, view), parts))
     final = {name: np.concatenate([f[name] for f in finals], axis=1) for name in finals[0]}
@@ -73,13 +75,30 @@ def _output_type(plan: KernelPlan) -> Tile:
     return found
 
 
-def _head_parts(extent: Extent) -> list[slice]:
-    """Heads are independent: each processor takes some of them, if the run is long enough to be worth it."""
+def _head_parts(plan: KernelPlan, extent: Extent) -> list[slice]:
+    """Heads are independent: each processor takes some of them, if the run is long enough to be worth it.
+
+    Not where products are so large that the linear algebra library starts threads of its own: both together
+    wait for each other.
+    """
     widest = max(extent.sizes.values())
     long_enough = extent.batch * extent.time * extent.heads * widest >= THREADED_ELEMENTS
-    count = min(extent.heads, os.cpu_count() or 1) if long_enough else 1
+    share = long_enough and _largest_product(plan, extent) <= SINGLE_THREADED_PRODUCT
+    count = min(extent.heads, os.cpu_count() or 1) if share else 1
     edges = [extent.heads * part // count for part in range(count + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
+
+
+def _largest_product(plan: KernelPlan, extent: Extent) -> int:
+    """Multiplications of the largest matrix product of a plan."""
+    sizes = [extent.chunk**2]
+    for node in walk(n for k in plan.kernels for n in k.roots()):
+        if node.op == "dot":
+            rows, inner = extent.shape(node.args[0].type.rows, node.args[0].type.cols)
+            sizes.append(rows * inner * extent.axis(node.type.cols))
+        elif node.op in ("segment_sum", "cumsum"):
+            sizes.append(extent.chunk**2 * extent.axis(node.type.cols))
+    return max(sizes)
 
 
 def _run_heads(

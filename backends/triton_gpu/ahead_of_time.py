@@ -13,11 +13,12 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from smir.backends.triton_gpu.facts import DEFAULT_CHUNK, Facts, Options, default_options
+from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
-from smir.backends.triton_gpu.launcher import tensors
+from smir.backends.triton_gpu.options import DEFAULT_CHUNK, Options, default_options
 from smir.backends.triton_gpu.runtime import launcher
+from smir.backends.triton_gpu.symbols import tensors
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import STEP, TOKEN
@@ -44,7 +45,9 @@ class Resources:
         return self.shared <= SHARED_LIMIT[self.target] and self.stack <= STACK_LIMIT
 
     def row(self) -> tuple[str, ...]:
-        return tuple(str(x) for x in (self.kernel, self.target, self.shared, self.registers, self.stack, self.num_warps))
+        return tuple(
+            str(x) for x in (self.kernel, self.target, self.shared, self.registers, self.stack, self.num_warps)
+        )
 
 
 HEADINGS = ("kernel", "target", "shared bytes", "registers", "stack bytes", "warps")
@@ -67,7 +70,9 @@ def compile_plan(plan: KernelPlan, target: str, workload: Workload) -> list[Reso
     """Compiles every kernel of the plan. Raises BackendError when one doesn't compile or the target is unknown."""
     if is_interpreting():
         raise BackendError("kernels can't be compiled while TRITON_INTERPRET=1", hint="unset it")
-    return [_compile(name, kernel, keywords, target) for name, kernel, keywords in recorded_launches(plan, workload, target)]
+    return [
+        _compile(name, kernel, keywords, target) for name, kernel, keywords in recorded_launches(plan, workload, target)
+    ]
 
 
 def table(records: Iterable[Resources]) -> list[tuple[str, ...]]:
@@ -106,7 +111,7 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     scope = {**vars(module), **recorders, "SHORT_INVERSE": inverse}
     function = type(launch)(launch.__code__, scope, None, launch.__defaults__, launch.__closure__)
     function.__kwdefaults__ = launch.__kwdefaults__
-    options = {**default_options(plan), **(workload.options or {})}
+    options = {**default_options(plan, workload.sizes, workload.chunk), **(workload.options or {})}
     function(*_meta_tensors(plan, workload), options=options, precision=precision, **keywords)
     return launches
 
@@ -158,7 +163,9 @@ def _source(kernel: Any, values: Mapping[str, Any]) -> Any:
     for position, parameter in enumerate(kernel.params):
         value = values[parameter.name]
         free = parameter.do_not_specialize
-        signature[parameter.name] = kind = _type(value, parameter.is_constexpr or (value == 1 if _is_int(value) else False))
+        signature[parameter.name] = kind = _type(
+            value, parameter.is_constexpr or (value == 1 if _is_int(value) else False)
+        )
         if free and _is_int(value):
             signature[parameter.name] = kind = "i32"
         if kind == "constexpr":

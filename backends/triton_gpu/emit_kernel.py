@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from smir.backends.triton_gpu.emit_tiles import INDENT, Block, TilePrinter
 from smir.backends.triton_gpu.facts import Facts
-from smir.backends.triton_gpu.frame import Argument, Frame
+from smir.backends.triton_gpu.frame import HELPERS, Argument, Frame
 from smir.backends.triton_gpu.names import comment, identifier, word
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
 from smir.backends.triton_gpu.spelling import number
@@ -18,9 +18,6 @@ from smir.ir.tile import BUFFER, CARRIED, COL, TOKEN, Carry
 
 RUNTIME_SIZES = ("time", "heads", "chunks")
 CONSTANTS = ("CHUNK", "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
-HELPERS = ("logaddexp", "pair_distance", "level_mask", "level_product", "weighted_level_product",
-           "rotate", "running_sum", "running_sum_column",
-           "running_sum_transposed", "segment_sum", "tanh", "unit_inverse")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,7 +83,10 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
     p.begin(loop.scan.carries)
     header, definitions = _LOOPS[loop.scan.order]
     with p.nested(header, _changing(p, loop)) as block:
-        for name, text in (*definitions, *_chunk_definitions("col_" if loop.scan.order in ("earlier", "later") else "")):
+        for name, text in (
+            *definitions,
+            *_chunk_definitions("col_" if loop.scan.order in ("earlier", "later") else ""),
+        ):
             block.add(f"{name} = {text}")
         for store in loop.stores:
             _print_store(p, store)
@@ -208,7 +208,7 @@ def _assemble(frame: Frame, kernel: Kernel, body: Block) -> PrintedKernel:
     return PrintedKernel(kernel.name, source, launched, tuple(constants), tuple(frame.grid_axes()), kernel.sequential)
 
 
-_HEADER = '''# {title}: {programs}
+_HEADER = """# {title}: {programs}
 {formula}
 
 import triton
@@ -219,7 +219,7 @@ import triton.language as tl
 def {name}(
 {parameters}):
 {body}
-'''
+"""
 
 
 def _programs(frame: Frame, kernel: Kernel) -> str:

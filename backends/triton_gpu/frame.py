@@ -4,20 +4,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
-from smir.backends.triton_gpu.names import Names, identifier, word
+from smir.backends.triton_gpu.names import Names, word
+from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
+from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, Y, symbols
 from smir.errors import IRError
 from smir.ir.graph import Node
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
 from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, TOKEN, Carry
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
+HELPERS = (
+    "level_mask level_product logaddexp pair_distance rotate running_sum running_sum_column running_sum_transposed "
+    "segment_sum tanh unit_inverse weighted_level_product"
+).split()
 FIXED = frozenset(
-    "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row start "
-    "inside left "
-    "col_start col_inside col_left level visited distance logaddexp pair_distance level_mask level_product weighted_level_product "
-    "rotate running_sum "
-    "running_sum_column running_sum_transposed segment_sum tanh unit_inverse".split()
-)
+    "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "
+    "start inside left col_start col_inside col_left level visited distance".split()
+) | frozenset(HELPERS)
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,15 @@ class Frame:
     bases: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.symbols = symbols(self.plan)
         for axis, _ in self.kernel.roles:
-            for name in (block_name(axis), size_name(axis), over(axis), f"block_of_{word(axis)}", f"blocks_of_{word(axis)}"):
+            for name in (
+                block_name(axis),
+                size_name(axis),
+                over(axis),
+                f"block_of_{word(axis)}",
+                f"blocks_of_{word(axis)}",
+            ):
                 self.names.new(name)
 
     # ---- axes ---------------------------------------------------------------------------------------------------
@@ -84,13 +94,13 @@ class Frame:
             inside = self._token_mask(node["offset"], node["block"] == COL, rows)
             return self._read(self._token_address(node), self._masks(rows, cols, inside))
         if kind == PARAM:
-            base = self._strided(node["name"], node["name"], kind, rows, cols)
+            base = self._strided(node["name"], kind, rows, cols)
             return self._read(self._tile_address(base, node["name"], rows, cols), self._masks(rows, cols, None))
         raise IRError(f"a kernel can't load a {kind} tile")
 
     def load_initial(self, carry: Carry) -> tuple[str, str]:
         """The parameter of a carry's initial state and the expression that loads it."""
-        pointer = self._pointer(f"initial_{carry.state}", f"initial_{carry.state}")
+        pointer = self._pointer(INITIAL, str(carry.state))
         address = self._state_address(pointer, carry.rows, carry.cols, carry.transposed)
         return pointer, self._read(address, self._masks(carry.rows, carry.cols, None))
 
@@ -101,11 +111,11 @@ class Frame:
             buffer = self.plan.buffer(target)
             address = self._buffer_address(buffer, False, transposed)
             inside = None if buffer.extent in (PER_CHUNK, PER_SEQUENCE) else self._token_mask(0, False, rows)
-        elif target == "y":
-            address = self._output_address(self._pointer("y", "y"), rows, cols)
+        elif target == Y:
+            address = self._output_address(self._pointer(OUTPUT, Y), rows, cols)
             inside = self._token_mask(0, False, rows)
         else:
-            pointer = self._pointer(f"final_{target}", f"final_{target}")
+            pointer = self._pointer(FINAL, target)
             address = self._state_address(pointer, rows, cols, transposed)
         masks = self._masks(rows, cols, inside)
         return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
@@ -115,32 +125,40 @@ class Frame:
 
     # ---- parameters ---------------------------------------------------------------------------------------------
 
-    def _pointer(self, name: str, value: str) -> str:
+    def _pointer(self, kind: str, name: str) -> str:
         """The pointer parameter of a tensor of the launcher."""
-        if name not in self.pointers:
-            self.pointers[name] = [Argument(self.names.new(f"{identifier(name)}_ptr"), value)]
-        return self.pointers[name][0].name
+        symbol = self.symbols[kind, name]
+        if symbol not in self.pointers:
+            self.pointers[symbol] = [Argument(self.names.new(f"{symbol}_ptr"), symbol)]
+        return self.pointers[symbol][0].name
 
-    def _strided(self, name: str, value: str, kind: str, rows: str, cols: str) -> str:
+    def _strided(self, name: str, kind: str, rows: str, cols: str) -> str:
         """The variable that points to a caller's tensor for this batch and head; registers pointer and strides."""
-        if name not in self.bases:
-            pointer = self._pointer(name, value)
+        symbol = self.symbols[INPUT, name]
+        if symbol not in self.bases:
+            pointer = self._pointer(INPUT, name)
             leading = ("b", "t", "h") if kind == TOKEN else ("h",)
             dims = [*leading, *map(word, tensor_axes(rows, cols, kind))]
-            strides = [Argument(self.names.new(f"{name}_stride_{d}"), f"{value}.stride({i})") for i, d in enumerate(dims)]
-            self.pointers[name] += strides
-            base = self.names.new(f"{name}_base")
+            strides = [
+                Argument(self.names.new(f"{symbol}_stride_{d}"), f"{symbol}.stride({i})") for i, d in enumerate(dims)
+            ]
+            self.pointers[symbol] += strides
+            base = self.names.new(f"{symbol}_base")
             named = dict(zip(leading, strides, strict=False))
             terms = [f"{index} * {named[i].name}" for i, index in (("b", "batch"), ("h", "head")) if i in named]
-            self.bases[name] = f"{base} = {pointer} + {' + '.join(terms)}"
-        return self.bases[name].split(" ", 1)[0]
+            self.bases[symbol] = f"{base} = {pointer} + {' + '.join(terms)}"
+        return self.bases[symbol].split(" ", 1)[0]
+
+    def _strides(self, name: str) -> list[Argument]:
+        """The stride parameters of a caller's tensor, in the order of its dimensions."""
+        return self.pointers[self.symbols[INPUT, name]][1:]
 
     # ---- addresses ----------------------------------------------------------------------------------------------
 
     def _token_address(self, node: Node) -> str:
         name, rows, cols = node["name"], node.type.rows, node.type.cols
-        base = self._strided(name, name, TOKEN, rows, cols)
-        stride = self.pointers[name][2].name
+        base = self._strided(name, TOKEN, rows, cols)
+        stride = self._strides(name)[1].name
         start = "col_start" if node["block"] == COL else "start"
         shift = node["offset"]
         first = f"({start} {'+' if shift > 0 else '-'} {abs(shift)})" if shift else start
@@ -149,7 +167,7 @@ class Frame:
     def _tile_address(self, base: str, name: str, rows: str, cols: str, row_stride: str = "") -> str:
         """A tile of a strided tensor: its dimension strides are the last ones registered."""
         kind_axes = tensor_axes(rows, cols, TOKEN if row_stride else PARAM)
-        strides = [a.name for a in self.pointers[name]][len(self.pointers[name]) - len(kind_axes) :]
+        strides = [a.name for a in self._strides(name)[-len(kind_axes) :]] if kind_axes else []
         terms = [base]
         if rows == CHUNK:
             terms.append(f"row[:, None] * {row_stride}")
@@ -161,7 +179,7 @@ class Frame:
 
     def _buffer_address(self, buffer: Buffer, col: bool, transposed: bool = False) -> str:
         rows, cols = (buffer.cols, buffer.rows) if transposed else (buffer.rows, buffer.cols)
-        pointer = self._pointer(buffer.name, buffer.name)
+        pointer = self._pointer(BUFFER_SYMBOL, buffer.name)
         if buffer.extent == PER_CHUNK:
             tile = f"((batch * heads + head) * chunks + {'col_chunk' if col else 'chunk'})"
         elif buffer.extent == PER_SEQUENCE:

@@ -5,17 +5,27 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from smir.backends.triton_gpu.emit_kernel import PrintedKernel
-from smir.backends.triton_gpu.facts import Facts, Options, block_name, default_options, size_name
+from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.names import comment, identifier
+from smir.backends.triton_gpu.options import Options, default_options
+from smir.backends.triton_gpu.symbols import (
+    BUFFER,
+    FINAL,
+    INITIAL,
+    INPUT,
+    OUTPUT,
+    Y,
+    all_stores,
+    final_stores,
+    state_carries,
+    symbols,
+    tensors,
+)
 from smir.errors import IRError
 from smir.ir.dims import Dim
 from smir.ir.kernel import FULL, GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import CHUNK, ONE, STEP, TOKEN, Carry, TileLeaf
-
-LOCALS = frozenset(
-    "batch time heads chunks chunk options dtype precision parts y launch padded product_type on_gpu TYPES OPTIONS".split()
-)
+from smir.ir.tile import CHUNK, ONE, STEP, TOKEN, TileLeaf
 
 
 @dataclass
@@ -26,11 +36,11 @@ class Sizes:
     direct: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for leaf in self.plan.leaves:
+        for leaf in tensors(self.plan):
             first = 3 if leaf.kind == TOKEN else 1
             for i, axis in enumerate(tensor_axes(leaf.rows, leaf.cols, leaf.kind)):
                 if axis not in (CHUNK, ONE):
-                    self.direct.setdefault(axis, f"{leaf.name}.shape[{first + i}]")
+                    self.direct.setdefault(axis, f"{symbols(self.plan)[INPUT, leaf.name]}.shape[{first + i}]")
         for axis, text in list(self.direct.items()):
             name, factor = _only_name(axis)
             if name is not None and name not in self.direct:
@@ -71,41 +81,23 @@ def print_launcher(plan: KernelPlan, kernels: Iterable[PrintedKernel], facts: Fa
         "    parts = 0 if INTERPRETED else 3 if dtype == torch.float32 else 2",
         *(f"    {line}" for line in _allocations(plan)),
         *(f"    {line}" for k, p in zip(plan.kernels, printed, strict=True) for line in _call(plan, k, p)),
-        f"    return y, {{{', '.join(f'{n!r}: final_{n}' for n in state_shapes(plan))}}}",
+        _return(plan),
     ]
     return "\n".join(parts) + "\n"
-
-
-def tensors(plan: KernelPlan) -> tuple[TileLeaf, ...]:
-    """The plan's inputs and parameters in declaration order, each once."""
-    return tuple({leaf.name: leaf for leaf in reversed(plan.leaves)}[name] for name in dict.fromkeys(x.name for x in plan.leaves))
-
-
-def state_carries(plan: KernelPlan) -> dict[str, Carry]:
-    """The carry that starts from each state."""
-    return {c.state: c for k in plan.kernels for x in k.loops for c in x.scan.carries if c.state is not None}
 
 
 def state_shapes(plan: KernelPlan) -> dict[str, tuple[str, ...]]:
     """The dimension axes of every final state that the kernels write, as declared."""
     shapes = {}
-    for name, (rows, cols, transposed) in _final_stores(plan).items():
-        rows, cols = (cols, rows) if transposed else (rows, cols)
-        shapes[name] = _without_units(rows, cols)
+    for name, store in final_stores(plan).items():
+        rows, cols = store.value.type.rows, store.value.type.cols
+        shapes[name] = _without_units(cols, rows) if store.transposed else _without_units(rows, cols)
     return shapes
-
-
-def _final_stores(plan: KernelPlan) -> dict[str, tuple[str, str, bool]]:
-    buffers = {b.name for b in plan.buffers} | {"y"}
-    stores = [s for k in plan.kernels for x in k.loops for s in (*x.stores, *x.final_stores)]
-    stores += [s for k in plan.kernels for s in k.stores]
-    return {s.target: (s.value.type.rows, s.value.type.cols, s.transposed) for s in stores if s.target not in buffers}
 
 
 def output_axes(plan: KernelPlan) -> tuple[str, ...]:
     """The dimension axes of the output."""
-    stores = [s for k in plan.kernels for x in k.loops for s in x.stores] + [s for k in plan.kernels for s in k.stores]
-    value = next(s.value for s in stores if s.target == "y")
+    value = next(s.value for s in all_stores(plan) if s.target == Y)
     if value.type.rows == CHUNK:
         return _without_units(value.type.cols, ONE)
     return _without_units(value.type.rows, value.type.cols)
@@ -164,17 +156,19 @@ def _items(values: Mapping[str, int]) -> str:
     return ", ".join(f'"{k}": {v}' for k, v in values.items())
 
 
+def _return(plan: KernelPlan) -> str:
+    called = symbols(plan)
+    states = ", ".join(f'"{identifier(n)}": {called[FINAL, n]}' for n in final_stores(plan))
+    return f"    return {called[OUTPUT, Y]}, {{{states}}}"
+
+
 def _signature(plan: KernelPlan) -> str:
-    leaves = tensors(plan)
-    names = [identifier(leaf.name) for leaf in leaves]
-    clash = (LOCALS | {"torch", "triton", "tl", "os"}) & set(names)
-    if clash:
-        raise IRError(f"the printed launcher needs the name {sorted(clash)[0]}")
-    states = [f"initial_{identifier(n)}=None" for n in state_carries(plan)]
+    called, leaves = symbols(plan), tensors(plan)
+    states = [f"{called[INITIAL, n]}=None" for n in state_carries(plan)]
     chunk = "" if plan.form == STEP else "chunk=64, "
-    given = ", ".join([*names, "*", *states])
-    tokens = [leaf.name for leaf in leaves if leaf.kind == TOKEN]
-    shapes = "\n".join(f"    {_shape(leaf)}" for leaf in leaves)
+    given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *states])
+    tokens = [called[INPUT, leaf.name] for leaf in leaves if leaf.kind == TOKEN]
+    shapes = "\n".join(f"    {_shape(leaf, called[INPUT, leaf.name])}" for leaf in leaves)
     finals = ", ".join(f"{n} [{', '.join(['B', 'H', *axes])}]" for n, axes in state_shapes(plan).items())
     output = ", ".join(["B", "T", "H", *output_axes(plan)])
     unit = "    chunk = 1\n" if plan.form == STEP else ""
@@ -188,9 +182,9 @@ def _signature(plan: KernelPlan) -> str:
     dtype = dtype or product_type({", ".join(tokens)})'''
 
 
-def _shape(leaf: TileLeaf) -> str:
+def _shape(leaf: TileLeaf, name: str) -> str:
     leading = ["B", "T", "H"] if leaf.kind == TOKEN else ["H"]
-    return comment(f"{leaf.name} [{', '.join([*leading, *tensor_axes(leaf.rows, leaf.cols, leaf.kind)])}]")
+    return comment(f"{name} [{', '.join([*leading, *tensor_axes(leaf.rows, leaf.cols, leaf.kind)])}]")
 
 
 def _exact_checks(axes: list[str], facts: Facts) -> list[str]:
@@ -203,20 +197,21 @@ def _exact_checks(axes: list[str], facts: Facts) -> list[str]:
 
 
 def _allocations(plan: KernelPlan) -> list[str]:
-    like = tensors(plan)[0].name
+    called = symbols(plan)
+    device = f"device={called[INPUT, tensors(plan)[0].name]}.device"
     lines = []
-    for name, carry in state_carries(plan).items():
+    for state, carry in state_carries(plan).items():
         tile = (carry.cols, carry.rows) if carry.transposed else (carry.rows, carry.cols)
-        shape = ", ".join(["batch", "heads", *map(_extent, tile)])
-        lines += [f"if initial_{name} is not None:", f"    initial_{name} = initial_{name}.reshape({shape}).contiguous()"]
+        shape, name = ", ".join(["batch", "heads", *map(_extent, tile)]), called[INITIAL, state]
+        lines += [f"if {name} is not None:", f"    {name} = {name}.reshape({shape}).contiguous()"]
     for b in plan.buffers:
         kind = "dtype" if b.dtype == "product" else "torch.float32"
-        lines.append(f"{identifier(b.name)} = torch.empty({_buffer_shape(b)}, dtype={kind}, device={like}.device)")
-    for name, axes in state_shapes(plan).items():
+        lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b)}, dtype={kind}, {device})")
+    for state, axes in state_shapes(plan).items():
         shape = ", ".join(["batch", "heads", *map(_extent, axes)])
-        lines.append(f"final_{name} = torch.empty({shape}, dtype=torch.float32, device={like}.device)")
+        lines.append(f"{called[FINAL, state]} = torch.empty({shape}, dtype=torch.float32, {device})")
     shape = ", ".join(["batch", "time", "heads", *map(_extent, output_axes(plan))])
-    return [*lines, f"y = torch.empty({shape}, dtype=dtype, device={like}.device)"]
+    return [*lines, f"{called[OUTPUT, Y]} = torch.empty({shape}, dtype=dtype, {device})"]
 
 
 def _extent(axis: str) -> str:
@@ -247,7 +242,7 @@ def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]
             lines.append(f'chosen["{block}"] = min(chosen["{block}"], padded({size}))')
     blocks = [f'triton.cdiv({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
     programs = " * ".join(["batch", "heads", *([] if printed.sequential else ["chunks"]), *blocks])
-    constants = [c for c in printed.constants if f"chosen[\"{c}\"]" != values[c]]
+    constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]
     lines.append(f"{printed.name}[({programs},)](")
     lines += [f"    {a.name}={a.value}," for a in printed.arguments]
     lines += [f"    {c}={values[c]}," for c in constants]

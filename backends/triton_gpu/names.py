@@ -8,7 +8,9 @@ from collections.abc import Iterable
 from smir.errors import IRError
 
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_TAKEN = frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | {"tl", "triton", "torch"}
+_TAKEN = (
+    frozenset(keyword.kwlist) | frozenset(keyword.softkwlist) | frozenset(dir(builtins)) | {"tl", "triton", "torch"}
+)
 MAX_LENGTH = 40
 
 

@@ -9,7 +9,13 @@ LONGEST = 20
 NameOf = Callable[[Node], str | None]
 _PREFIX = {"exp": "exp_", "log": "log_", "mask": "masked_", "rotate": "rotated_", "neg": "minus_", "valid_rows": "valid_",
            "max": "clamped_", "min": "clamped_", "broadcast": "wide_"}  # fmt: skip
-_SUFFIX = {"segment_sum": "_segments", "pair_distance": "_distance", "sum": "_sum", "reduce_max": "_max", "transpose": "_t"}
+_SUFFIX = {
+    "segment_sum": "_segments",
+    "pair_distance": "_distance",
+    "sum": "_sum",
+    "reduce_max": "_max",
+    "transpose": "_t",
+}
 _PLAIN = {"add": "total", "sub": "difference", "mul": "product", "div": "ratio", "where": "chosen", "unit_inverse": "inverse",
           "level_sum": "scores", "dot": "product"}  # fmt: skip
 
@@ -41,7 +47,9 @@ def _leaf(node: Node) -> str:
 
 def _base(node: Node, name_of: NameOf, depth: int = 0) -> str | None:
     """The name of the largest argument that has a short one, looking through values that were inlined."""
-    named = [(a, name_of(a) or _leaf_name(a) or (_base(a, name_of, depth + 1) if depth < 3 else None)) for a in node.args]
+    named = [
+        (a, name_of(a) or _leaf_name(a) or (_base(a, name_of, depth + 1) if depth < 3 else None)) for a in node.args
+    ]
     short = [(a.type.rows != ONE and a.type.cols != ONE, n) for a, n in named if n and len(n) <= LONGEST]
     return max(short, key=lambda pair: pair[0])[1] if short else None
 

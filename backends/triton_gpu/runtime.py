@@ -7,10 +7,11 @@ from typing import Any
 
 from smir.backends.triton_gpu.cache import import_package, write_package
 from smir.backends.triton_gpu.emit import emit
-from smir.backends.triton_gpu.facts import DEFAULT_CHUNK, Facts, Options, default_options
+from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
-from smir.backends.triton_gpu.launcher import state_carries, tensors
+from smir.backends.triton_gpu.options import DEFAULT_CHUNK, Options, default_options
+from smir.backends.triton_gpu.symbols import INITIAL, state_carries, symbols, tensors
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import STEP, TOKEN
@@ -35,10 +36,12 @@ def run_triton(
     _check_chunk(plan, chunk)
     inputs = [arrays[leaf.name] for leaf in tensors(plan)]
     _check_tensors(dict(zip((leaf.name for leaf in tensors(plan)), inputs, strict=True)))
-    launch = launcher(plan, Facts.of_sizes(sizes_of(plan, arrays)))
-    given = {f"initial_{name}": states[name].float() for name in state_carries(plan) if states and name in states}
+    sizes = sizes_of(plan, arrays)
+    launch = launcher(plan, Facts.of_sizes(sizes))
+    called = symbols(plan)
+    given = {called[INITIAL, n]: states[n].float() for n in state_carries(plan) if states and n in states}
     keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
-    chosen = {**default_options(plan), **(options or {})}
+    chosen = {**default_options(plan, sizes, chunk), **(options or {})}
     with _on_device(inputs[0]):
         output, finals = launch(*inputs, **given, options=chosen, **keywords)
     return output, finals

@@ -94,7 +94,7 @@ def segment_sum(g, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.con
 
 @triton.jit
 def level_mask(a, level, REVERSE: tl.constexpr):
-    """At level s = 2**level: keeps (i, j) with i in an odd block of s rows, j in the even one before (reverse: swapped)."""
+    """Keeps (i, j) with i in an odd block of 2**level rows and j in the even one before it (reverse: swapped)."""
     C: tl.constexpr = a.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     neighbours = ((i >> level) ^ (j >> level)) == 1
@@ -104,7 +104,7 @@ def level_mask(a, level, REVERSE: tl.constexpr):
 
 @triton.jit
 def level_product(queries, keys, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr):
-    """`level_mask(queries @ keys.T)` from one tile that holds the queries' rows in odd blocks, the keys' in even ones."""
+    """`level_mask(queries @ keys.T)` from one tile: the queries' rows in odd blocks, the keys' in even ones."""
     mixed = pick_rows(queries, keys, level, REVERSE).to(PRODUCT)
     return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), level, REVERSE)
 

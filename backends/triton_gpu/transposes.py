@@ -13,7 +13,13 @@ from smir.ir.ops import POINTWISE
 from smir.ir.tile import CARRIED
 
 MADE_BY_PRODUCTS = frozenset("dot unit_inverse pair_distance level_sum".split())
-MIRROR = {"lower": "upper", "strict_lower": "strict_upper", "upper": "lower", "strict_upper": "strict_lower", "eye": "eye"}
+MIRROR = {
+    "lower": "upper",
+    "strict_lower": "strict_upper",
+    "upper": "lower",
+    "strict_upper": "strict_lower",
+    "eye": "eye",
+}
 
 
 def has_products(root: Node) -> bool:

@@ -1,0 +1,49 @@
+"""What every kernel of the library takes of a GPU, compiled ahead of time: shared memory, registers, stack (spills).
+
+Needs no GPU. Run with `python -m benchmarks.kernel_resources [--specs a,b] [--jobs 2]`.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+
+import smir
+from benchmarks.report import publish
+from smir.backends.triton_gpu.ahead_of_time import Workload, compile_plan
+from smir.sampling import dimension_names
+
+TARGET, SIZE, CHUNK, DTYPE = "sm_90", 128, 64, "bfloat16"
+COLUMNS = ("spec", "form", "kernel", "shared bytes", "registers", "stack bytes", "warps", "within limits", "failed")
+Row = tuple[str | int | bool, ...]
+
+
+def resources(name: str, form: str) -> list[Row]:
+    """One row per kernel of one form; a form that doesn't compile is one row that says why."""
+    mixer = smir.compile(name)
+    sizes = dict.fromkeys(dimension_names(mixer.spec), SIZE)
+    try:
+        found = compile_plan(mixer.compilation.plans[form], TARGET, Workload(sizes, DTYPE, chunk=CHUNK))
+    except smir.BackendError as error:
+        return [(name, form, "", 0, 0, 0, 0, False, str(error)[:500])]
+    return [(name, form, r.kernel, r.shared, r.registers, r.stack, r.num_warps, r.within_limits, "") for r in found]
+
+
+def main(arguments: Sequence[str] | None = None) -> list[Row]:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--specs", default="")
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args(arguments)
+    specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
+    work = [(name, form) for name in specs for form in smir.compile(name).compilation.plans]
+    with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
+        rows = [row for found in pool.map(resources, *zip(*work, strict=True)) for row in found]
+    title = f"kernels compiled for {TARGET}, all dimensions {SIZE}, chunks of {CHUNK} tokens, {DTYPE}"
+    publish("kernel_resources", title, COLUMNS, rows, triton=version("triton"))
+    return rows
+
+
+if __name__ == "__main__":
+    sys.exit(any(row[-1] for row in main()))

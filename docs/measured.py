@@ -1,0 +1,171 @@
+"""The generated blocks that hold measurements: tables of what the benchmarks wrote to benchmarks/results."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import gpu_forward as gpu
+from smir import verify
+from smir.backends.triton_gpu.ahead_of_time import SHARED_LIMIT, STACK_LIMIT
+from smir.specs import library_names
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+Rows = list[dict[str, Any]]
+FORMS = ("step", "chunked", "quadratic")
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
+    """A Markdown table whose first `left` columns are aligned to the left, the others to the right."""
+    rule = ["---"] * left + ["--:"] * (len(headings) - left)
+    return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *rows)) + "\n"
+
+
+def results(name: str) -> tuple[str, dict[str, str], Rows]:
+    """Title, machine and rows of one benchmark. Raises FileNotFoundError with the command that makes them."""
+    path = RESULTS / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: run python -m benchmarks.{name}")
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return found.get("title", ""), found["machine"], found["rows"]
+
+
+def caption(name: str, title: str, machine: dict[str, str]) -> str:
+    """What was measured, on what, when, and how to do it again."""
+    about = "; ".join(f"{what} {value}" for what, value in machine.items() if what not in ("sizes", "date"))
+    when = machine.get("date", "a day that was not recorded")
+    head = f"{title[0].upper()}{title[1:]}." if title else f"{machine['sizes']}."
+    return f"{head} Measured on {when}: {about}. Again: `python -m benchmarks.{name}`.\n\n"
+
+
+# ---- what is promised -------------------------------------------------------------------------------------------
+
+
+def budgets() -> str:
+    """The error budgets with the constants that the checks use."""
+    return table(
+        ("arithmetic", "RMS error of a result, relative to the RMS of the oracle's"),
+        [
+            ("float64", f"at most {verify.FLOAT64_BUDGET:g}"),
+            ("float32", f"at most the larger of {verify.STEP_FACTOR:g} times that of the step form in float32 "
+                        f"({verify.ERASE_FACTOR:g} times when the mixer erases) and {verify.FLOAT32_BUDGET:g}"),
+            ("bfloat16", f"RMS(kernel(r(x)) - o(x)) at most {gpu.BFLOAT_FACTOR:g} RMS(r(o(r(x))) - o(x))"),
+        ],
+        left=2,
+    )  # fmt: skip
+
+
+def golden() -> str:
+    """How many vectors there are."""
+    folder = ROOT / "tests" / "golden"
+    files = sorted(p.stem for p in folder.glob("*.npz"))
+    resets = sorted(p.stem for p in (folder / "resets").glob("*.npz"))
+    library = set(library_names())
+    return (f"{len(files)} mixers have vectors, {len(library & set(files))} of the {len(library)} library specs among "
+            f"them; {len(resets)} have vectors with exact resets.\n")  # fmt: skip
+
+
+def target_limits() -> str:
+    """The bounds on what a kernel may take."""
+    return table(("target", "shared bytes", "stack bytes"),
+                 [(f"`{t}`", str(shared), str(STACK_LIMIT)) for t, shared in SHARED_LIMIT.items()])  # fmt: skip
+
+
+# ---- on a GPU ---------------------------------------------------------------------------------------------------
+
+
+def gpu_errors() -> str:
+    """One row per spec: worst errors, how much of the budget they use, and whether two runs agree in every bit."""
+    _, machine, rows = results("gpu_forward")
+    headings = ("spec", "forms", "float32 error", "of budget", "bf16 error", "of budget", "same bits twice", "passed")
+    specs = sorted({*library_names(), *(r["spec"] for r in rows)})
+    body = [_gpu_row(spec, [r for r in rows if r["spec"] == spec]) for spec in specs]
+    checks = [r for r in rows if "error" in r]
+    failed = sum(not r["passed"] for r in checks)
+    closing = f"\n{len(checks)} comparisons, {failed} outside their budget.\n"
+    for r in rows:
+        if "crashed" in r or "refused" in r:
+            closing += f"- {_problem(r)}\n"
+    return caption("gpu_forward", "", machine) + table(headings, body, left=2) + closing
+
+
+def _gpu_row(spec: str, rows: Rows) -> tuple[str, ...]:
+    checks = [r for r in rows if "error" in r]
+    if not checks:
+        return (spec, "no result" if rows else "not run", *[""] * 6)
+    cells = [spec, ", ".join(f for f in FORMS if any(r["form"] == f for r in checks))]
+    for dtype in gpu.DTYPES:
+        own = [r for r in checks if r["dtype"] == dtype]
+        cells += [f"{_worst(r['error'] for r in own):.1e}", f"{_worst(r['error'] / r['budget'] for r in own):.2f}"]
+    passed = sum(r["passed"] for r in checks)
+    return (*cells, "yes" if all(r["repeats"] for r in checks) else "NO", f"{passed} of {len(checks)}")
+
+
+def _worst(values: Iterable[float]) -> float:
+    """The largest; NaN is worse than any number."""
+    return max(values, key=lambda x: math.inf if math.isnan(x) else x, default=math.nan)
+
+
+def _problem(row: dict[str, Any]) -> str:
+    what = " ".join(row[k] for k in ("form", "dtype", "case") if k in row)
+    if "refused" in row:
+        return f"{row['spec']} {what}: refused, {row['refused']}"
+    task, _, text = row["crashed"].partition(": ")
+    return f"{row['spec']}: the {task} ended early, `{text.strip().splitlines()[-1]}`"
+
+
+def gpu_times() -> str:
+    """Forward milliseconds by spec and shape."""
+    _, machine, rows = results("gpu_forward")
+    times = {(r["spec"], r["shape"]): r["forward_ms"] for r in rows if "forward_ms" in r}
+    if not times:
+        return "The recorded run measured errors only, no times. Again: `python -m benchmarks.gpu_forward`.\n"
+    shapes = list(dict.fromkeys(shape for _, shape in times))
+    title = "chunked forward in bfloat16, median milliseconds; a shape is B x T x H x size of every dimension"
+    body = [(s, *(f"{times[s, x]:.3f}" if (s, x) in times else "" for x in shapes)) for s in sorted({s for s, _ in times})]
+    return caption("gpu_forward", title, machine) + table(("spec", *(x.replace("x", " x ") for x in shapes)), body)
+
+
+def kernel_resources() -> str:
+    """One row per spec; per form the most that any of its kernels takes."""
+    title, machine, rows = results("kernel_resources")
+    body = []
+    for spec in sorted({r["spec"] for r in rows}):
+        by_form = {form: [r for r in rows if r["spec"] == spec and r["form"] == form] for form in FORMS}
+        body.append((spec, *(_most(own) for own in by_form.values())))
+    beyond = [f"`{r['spec']}` {r['form']} `{r['kernel']}`" for r in rows if not r["within limits"] and not r["failed"]]
+    failed = [f"`{r['spec']}` {r['form']}" for r in rows if r["failed"]]
+    closing = f"\n{len(rows) - len(failed)} kernels. Beyond the bounds: {', '.join(beyond) or 'none'}. "
+    closing += f"Not compiled: {', '.join(failed) or 'none'}.\n"
+    headings = ("spec", *(f"{form}: shared / registers / stack" for form in FORMS))
+    return caption("kernel_resources", title, machine) + table(headings, body) + closing
+
+
+def _most(rows: Rows) -> str:
+    if not rows or any(r["failed"] for r in rows):
+        return "fails" if rows else ""
+    return " / ".join(str(max(r[what] for r in rows)) for what in ("shared bytes", "registers", "stack bytes"))
+
+
+# ---- on numpy ---------------------------------------------------------------------------------------------------
+
+
+def step_vs_chunked() -> str:
+    return _whole("step_vs_chunked", {"step loop ms": ".0f", "chunked ms": ".0f", "times faster": ".1f", "us per token": ".0f"})
+
+
+def crossover() -> str:
+    return _whole("crossover", {})
+
+
+def compile_time() -> str:
+    return _whole("compile_time", {"first ms": ".0f", "ms": ".0f"})
+
+
+def _whole(name: str, formats: dict[str, str]) -> str:
+    """A benchmark's table with every row, its numbers in these formats."""
+    title, machine, rows = results(name)
+    body = [[format(cell, formats.get(heading, "")) for heading, cell in row.items()] for row in rows]
+    return caption(name, title, machine) + table(list(rows[0]), body)
