@@ -10,6 +10,7 @@ from pathlib import Path
 import smir
 from smir.compiled import CompiledMixer
 from smir.compiler import STAGES
+from smir.ir.formula import formula
 from smir.ir.mixer import Mixer
 from smir.ir.printer import print_ir
 from smir.ir.tile import CHUNKED
@@ -117,14 +118,8 @@ def exponents() -> str:
     rows = ["| mixer | exponential, as the proof sees it | its argument lies in |", "|---|---|---|"]
     for name in (SHOWN, PER_CHANNEL):
         report = exponent_report(compiled(name).compilation.tiles[CHUNKED])
-        rows += [f"| {name} | `{smir_formula(e.node)}` | {e.interval} |" for e in report]
+        rows += [f"| {name} | `{formula(e.node)}` | {e.interval} |" for e in report]
     return "\n".join(rows)
-
-
-def smir_formula(node: object) -> str:
-    from smir.ir.formula import formula
-
-    return formula(node)  # type: ignore[arg-type]
 
 
 def forms() -> str:

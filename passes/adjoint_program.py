@@ -30,8 +30,8 @@ def adjoint_program(program: TileProgram, wanted: Collection[str]) -> TileProgra
     reverse = {c.name: _reversed(c, found.get(c.load), wanted) for c in program.carries}
     outputs = _outputs({n: g for n, g in found.items() if n["kind"] != CARRIED})
     scans = [Scan(s.order, tuple(replace(c, final=False) for c in s.carries)) for s in program.scans]
-    scans += [Scan(_REVERSED[s.order], tuple(reverse[c.name] for c in s.carries)) for s in program.scans]
-    cotangents = tuple(TileLeaf(TOKEN, PREFIX + o.name, o.value.type.rows, o.value.type.cols) for o in program.outputs)
+    scans += [Scan(_REVERSED[s.order], tuple(reverse[c.name] for c in s.carries)) for s in reversed(program.scans)]
+    cotangents = tuple(TileLeaf(TOKEN, PREFIX + o.result.name, o.result.rows, o.result.cols) for o in program.outputs)
     return _needed(TileProgram(program.name, program.form, (*program.leaves, *cotangents), tuple(scans), outputs))
 
 
@@ -54,7 +54,7 @@ def _seeds(program: TileProgram) -> dict[Node, Node]:
     """The adjoints of everything a chunk hands on: its outputs' cotangents, and dH of the chunk after it."""
     seeds: dict[Node, Node] = {}
     for o in program.outputs:
-        _add(seeds, o.value, tile.token(PREFIX + o.name, o.value.type.rows, o.value.type.cols))
+        _add(seeds, o.value, tile.token(PREFIX + o.result.name, o.result.rows, o.result.cols))
     for c in program.carries:
         _add(seeds, c.next, tile.carried(PREFIX + c.name, c.rows, c.cols))
     return seeds
@@ -75,10 +75,10 @@ def _outputs(found: dict[Node, Node]) -> tuple[Output, ...]:
     outputs: list[Output] = []
     for leaf, adjoint in found.items():
         target = PREFIX + leaf["name"]
-        same = sum(o.target == target for o in outputs)
+        same = sum(o.result.tensor == target for o in outputs)
         name = f"{target}_{same}" if same else target
-        outputs.append(Output(name, adjoint, leaf["kind"], leaf.get("offset", 0), target))
-    return tuple(sorted(outputs, key=lambda o: (o.kind != TOKEN, o.name)))
+        outputs.append(Output.of(name, adjoint, leaf["kind"], leaf.get("offset", 0), target))
+    return tuple(sorted(outputs, key=lambda o: (o.result.kind != TOKEN, o.result.name)))
 
 
 def _needed(program: TileProgram) -> TileProgram:

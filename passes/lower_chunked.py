@@ -5,6 +5,7 @@ forward scan, backward ones by a backward scan, and the output reads what both h
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from smir.errors import FormError
 from smir.ir import tile
@@ -12,7 +13,7 @@ from smir.ir.graph import Node
 from smir.ir.mixer import PARAM as PARAM_DECLARATION
 from smir.ir.mixer import Mixer
 from smir.ir.operator import BACKWARD, FORWARD, Operator, OperatorProgram, Read
-from smir.ir.tile import CHUNK, CHUNKED, PARAM, TOKEN, Carry, Scan, TileLeaf, TileProgram
+from smir.ir.tile import CHUNK, CHUNKED, OUTPUT, PARAM, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
 from smir.passes.chunk_algebra import ChunkWrite, OperatorTiles, add, functional, operator_tiles
 from smir.passes.chunk_erase import written_values
 from smir.passes.exponents import declared_ranges
@@ -66,13 +67,13 @@ def refuse_mixed_erase(mixer: Mixer, operator: Operator) -> None:
 
 def finish(mixer: Mixer, form: str, scans: tuple[Scan, ...], output: Node) -> TileProgram:
     """The program of simplified tiles with the leaves that it loads."""
-    return with_leaves(mixer, simplify(TileProgram(mixer.name, form, (), scans, output)))
+    return with_leaves(mixer, simplify(TileProgram(mixer.name, form, (), scans, (Output.of(OUTPUT, output),))))
 
 
 def with_leaves(mixer: Mixer, program: TileProgram) -> TileProgram:
     """The program with its leaves declared, in the order of the spec."""
     leaves = tuple(_leaves(mixer, program.nodes()))
-    return TileProgram(program.name, program.form, leaves, program.scans, program.output)
+    return replace(program, leaves=leaves)
 
 
 def _leaves(mixer: Mixer, nodes: Iterable[Node]) -> Iterable[TileLeaf]:

@@ -12,7 +12,7 @@ from smir.ir.dependence import Component, components, state_reads
 from smir.ir.graph import Node
 from smir.ir.mixer import Mixer, matrix_shape
 from smir.ir.operator import BACKWARD, FORWARD
-from smir.ir.tile import STEP, TileProgram
+from smir.ir.tile import OUTPUT, STEP, Output, TileProgram
 from smir.passes.distribute import distribute
 from smir.passes.lower_chunked import with_leaves
 from smir.passes.simplify_tiles import simplify
@@ -35,7 +35,7 @@ def lower_step(mixer: Mixer) -> TileProgram:
     rows, cols = (str(d) for d in matrix_shape(mixer.output_dims))
     # scans are finished last to first: the later ones say what the earlier ones export
     finished = tuple(reversed([s.scan() for s in reversed(scans)]))
-    program = TileProgram(mixer.name, STEP, (), finished, tile.broadcast(value, rows, cols))
+    program = TileProgram(mixer.name, STEP, (), finished, (Output.of(OUTPUT, tile.broadcast(value, rows, cols)),))
     return with_leaves(mixer, simplify(program))
 
 

@@ -5,7 +5,7 @@
 are stored or recomputed, whichever moves fewer bytes (`crossing`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field, replace
 
 import networkx as nx
@@ -14,11 +14,9 @@ from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, CHUNKED, QUADRATIC, STEP, Carry, Scan, TileProgram, buffer
+from smir.ir.tile import BUFFER, CHUNKED, QUADRATIC, STEP, Carry, Output, Scan, TileProgram, buffer
 from smir.passes.axis_roles import assign_roles
 from smir.passes.crossing import is_heavy, stored_values
-
-OUTPUT = "y"
 
 
 @dataclass
@@ -29,6 +27,7 @@ class _Builder:
     kernels: list[Kernel] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     stored: dict[Node, Node] = field(default_factory=dict)
+    written: set[str] = field(default_factory=set)
 
     def keep(self, name: str, value: Node) -> Store:
         """Declares a buffer for the value; later kernels load it instead of computing it."""
@@ -45,12 +44,23 @@ class _Builder:
         self.kernels.append(assign_roles(kernel))
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Carries that need each other, the scan they run in, and how many other groups must come before, one after another."""
+
+    scan: Scan
+    carries: tuple[Carry, ...]
+    stage: int
+
+
 def partition(program: TileProgram) -> KernelPlan:
     """The kernels of any form. Raises IRError when scans need each other."""
     build = {STEP: _step, CHUNKED: _chunked, QUADRATIC: _quadratic}[program.form]
     builder = _Builder(program)
     build(builder)
-    plan = KernelPlan(program.name, program.form, program.leaves, tuple(builder.buffers.values()), tuple(builder.kernels))
+    results = tuple(o.result for o in program.outputs)
+    buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
+    plan = KernelPlan(program.name, program.form, program.leaves, results, buffers, kernels)
     return _with_buffer_types(plan)
 
 
@@ -58,26 +68,45 @@ def partition(program: TileProgram) -> KernelPlan:
 
 
 def _step(b: _Builder) -> None:
-    """One kernel per scan, everything inside its loop; the last one also writes the output."""
+    """One sequential kernel per scan, everything inside its loop; an output is written by the last kernel
+    whose states it needs."""
+    if any(scan.exports for scan in b.program.scans) or not b.program.scans:
+        return _handed_over(b)
+    groups = [_Group(scan, scan.carries, stage) for stage, scan in enumerate(b.program.scans)]
+    for position, group in enumerate(groups):
+        later = [c.next for g in groups[position + 1 :] for c in g.carries]
+        rest = {c.load for g in groups[position + 1 :] for c in g.carries}
+        ready = [o for o in b.program.outputs if o.result.name not in b.written and not reaches([o.value], rest.__contains__)]
+        waiting = [o.value for o in b.program.outputs if o.result.name not in b.written and o not in ready]
+        _carry(b, group, [*later, *waiting], ready)
+
+
+def _handed_over(b: _Builder) -> None:
+    """Scans that say themselves what they hand on; the last one also writes the outputs."""
     scans = b.program.scans or (Scan("forward", ()),)
     for position, scan in enumerate(scans):
         stores = [Store(name, value) for name, value in scan.exports]
         for name, value in scan.exports:
             b.buffers[name] = Buffer(name, value.type.rows, value.type.cols, PER_CHUNK)
         if position == len(scans) - 1:
-            stores.append(Store(OUTPUT, b.program.output))
+            stores += [Store(o.result.name, o.value) for o in b.program.outputs]
         name = "step" if len(scans) == 1 else f"step_{scan.order}"
         b.launch(Kernel(name, _formulas(scan.carries), (_loop(scan, scan.carries, tuple(stores)),), ()))
 
 
 def _chunked(b: _Builder) -> None:
-    output = b.program.output
-    components = _components(b.program)
-    _prep(b, [c.next for _, carries in components for c in carries])
-    for scan, carries in components:
-        _carry(b, scan, carries, output)
-    value = b.loaded(output)
-    b.launch(Kernel("output", f"{OUTPUT} = {formula(value)}", (), (Store(OUTPUT, value),)))
+    values = [o.value for o in b.program.outputs]
+    groups = _groups(b.program)
+    for stage in sorted({g.stage for g in groups}):
+        at_once = [g for g in groups if g.stage == stage]
+        unready = {c.load for g in groups if g.stage >= stage for c in g.carries}
+        _prep(b, [c.next for g in at_once for c in g.carries], unready)
+        for group in at_once:
+            later = [c.next for g in groups[groups.index(group) + 1 :] for c in g.carries]
+            _carry(b, group, [*later, *values], ())
+    if values:
+        stores = tuple(Store(o.result.name, b.loaded(o.value)) for o in b.program.outputs)
+        b.launch(Kernel("output", "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), (), stores))
 
 
 def _quadratic(b: _Builder) -> None:
@@ -87,54 +116,59 @@ def _quadratic(b: _Builder) -> None:
         # one chunk as long as the sequence
         return _chunked(b)
     states = replace(b.program, scans=tuple(s for s in b.program.scans if s not in inner))
-    for scan, carries in _components(states):
-        b.launch(Kernel(_carry_name(carries), _formulas(carries), (_loop(scan, carries, ()),), ()))
+    for group in _groups(states):
+        name = _carry_name(group.carries)
+        b.launch(Kernel(name, _formulas(group.carries), (_loop(group.scan, group.carries, ()),), ()))
     loops = tuple(Loop(Scan(s.order, s.carries)) for s in inner)
-    output = b.program.output
-    b.launch(Kernel("output", f"{OUTPUT} = {formula(output)}", loops, (Store(OUTPUT, output),)))
+    stores = tuple(Store(o.result.name, o.value) for o in b.program.outputs)
+    b.launch(Kernel("output", "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), loops, stores))
 
 
-def _prep(b: _Builder, nexts: list[Node]) -> None:
-    """Stores the state-free values that are too heavy for the sequential kernels."""
-    stateful = reaches(nexts, lambda n: n.op == "load" and n["kind"] == CARRIED)
+def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
+    """Stores the values that need no unready state and are too heavy for the sequential kernels."""
+    stateful = reaches(nexts, unready.__contains__)
     frontier = [a for n in walk(nexts) if n in stateful for a in n.args if a not in stateful]
     frontier += [n for n in nexts if n not in stateful]
-    chosen = stored_values(frontier)
+    chosen = [v for v in stored_values(frontier) if v not in b.stored]
     if chosen:
-        stores = tuple(b.keep(f"prep_{i}", value) for i, value in enumerate(chosen))
-        # every prep value is computed in this one kernel: none is loaded back
-        stores = tuple(replace(s, value=v) for s, v in zip(stores, chosen, strict=True))
-        b.launch(Kernel("prep", "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), (), stores))
+        # all are computed in one kernel, from what earlier kernels stored
+        values = [b.loaded(v) for v in chosen]
+        number = sum(k.name.startswith("prep") for k in b.kernels)
+        name = f"prep_{number}" if number else "prep"
+        stores = tuple(replace(b.keep(f"{name}_value_{i}", v), value=w)
+                       for i, (v, w) in enumerate(zip(chosen, values, strict=True)))  # fmt: skip
+        b.launch(Kernel(name, "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), (), stores))
 
 
-def _carry(b: _Builder, scan: Scan, carries: tuple[Carry, ...], output: Node) -> None:
-    """The sequential kernel of one group of states; it hands on what the output needs of them."""
-    inside = replace(scan, carries=tuple(replace(c, next=b.loaded(c.next)) for c in carries))
+def _carry(b: _Builder, group: _Group, later: list[Node], outputs: Iterable[Output]) -> None:
+    """The sequential kernel of one group of states; it writes `outputs` and hands on what `later` values need."""
+    carries = group.carries
+    nexts = [c.next for c in carries]
     own = {c.load for c in carries}
-    shared = set(walk(c.next for c in carries)) & reaches([output], lambda n: n in own)
-    handed = [n for n in walk(shared) if n in shared and n not in own and is_heavy(n, own) and _crosses(n, shared, output, carries)]
-    still_needed = own & set(walk([substitute(output, {n: buffer("_", n.type.rows, n.type.cols) for n in handed})]))
-    stores = []
+    shared = set(walk(nexts)) & reaches(later, own.__contains__)
+    outside = {a for u in walk(later) if u not in set(walk(nexts)) for a in u.args} | set(later)
+    handed = [n for n in walk(nexts) if n in shared and n in outside and n not in own and is_heavy(n, own)]
+    unneeded = {n: buffer("_", n.type.rows, n.type.cols) for n in handed}
+    held = own & set(walk(substitute(n, unneeded) for n in later))
+    inside = tuple(replace(c, next=b.loaded(c.next)) for c in carries)
+    stores = [Store(o.result.name, b.loaded(o.value)) for o in outputs]
+    b.written |= {o.result.name for o in outputs}
+    loaded = {n: b.loaded(n) for n in handed}
     for i, value in enumerate(handed):
-        inner = b.loaded(value)
-        stores.append(replace(b.keep(f"{carries[0].name}_new_{i}" if i else f"{carries[0].name}_new", value), value=inner))
+        name = f"{carries[0].name}_new_{i}" if i else f"{carries[0].name}_new"
+        stores.append(replace(b.keep(name, value), value=loaded[value]))
     for c in carries:
-        if c.load in still_needed:
+        if c.load in held:
             stores.append(replace(b.keep(f"{c.name}_before", c.load), value=c.load))
-    b.launch(Kernel(_carry_name(carries), _formulas(inside.carries), (_loop(inside, inside.carries, tuple(stores)),), ()))
-
-
-def _crosses(n: Node, shared: set[Node], output: Node, carries: tuple[Carry, ...]) -> bool:
-    """Whether the value is used outside the carry's own computation, by the output."""
-    carry_nodes = set(walk(c.next for c in carries))
-    return n is output or any(n in u.args for u in walk([output]) if u not in carry_nodes)
+    loop = _loop(group.scan, inside, tuple(stores))
+    b.launch(Kernel(_carry_name(carries), _formulas(inside), (loop,), ()))
 
 
 # ---- parts ------------------------------------------------------------------------------------------------------
 
 
-def _components(program: TileProgram) -> list[tuple[Scan, tuple[Carry, ...]]]:
-    """Groups of carries that need each other, each with its scan, in an order in which each needs earlier ones only."""
+def _groups(program: TileProgram) -> list[_Group]:
+    """The groups in an order in which each needs earlier ones only."""
     graph: nx.DiGraph[str] = nx.DiGraph()
     owner = {c.load: c for c in program.carries}
     scan_of = {c.name: s for s in program.scans for c in s.carries}
@@ -142,14 +176,15 @@ def _components(program: TileProgram) -> list[tuple[Scan, tuple[Carry, ...]]]:
         graph.add_node(c.name)
         graph.add_edges_from((owner[n].name, c.name) for n in walk([c.next]) if n in owner)
     condensed = nx.condensation(graph)
-    groups = []
+    groups: dict[int, _Group] = {}
     for component in nx.lexicographical_topological_sort(condensed):
         names = condensed.nodes[component]["members"]
         carries = tuple(c for c in program.carries if c.name in names)
         if len({scan_of[c.name].order for c in carries}) != 1:
             raise IRError(f"carries {sorted(names)} need each other but run in different directions")
-        groups.append((scan_of[carries[0].name], carries))
-    return groups
+        stage = max((groups[p].stage + 1 for p in condensed.predecessors(component)), default=0)
+        groups[component] = _Group(scan_of[carries[0].name], carries, stage)
+    return sorted(groups.values(), key=lambda g: g.stage)
 
 
 def _loop(scan: Scan, carries: tuple[Carry, ...], stores: tuple[Store, ...]) -> Loop:

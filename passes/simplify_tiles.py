@@ -51,7 +51,7 @@ def _once(program: TileProgram) -> TileProgram:
         )
         for s in program.scans
     )
-    return replace(program, scans=scans, output=done[program.output])
+    return replace(program, scans=scans, outputs=tuple(replace(o, value=done[o.value]) for o in program.outputs))
 
 
 def _simple(node: Node, uses: Counter[Node]) -> Node:

@@ -14,11 +14,15 @@ Adjoints = tuple[Node | None, ...]
 Rule = Callable[[Node, Node], Adjoints]
 
 p = tile.pointwise
+# Where tokens end, these may divide zero by zero: a forward pass drops such rows, an adjoint would sum them.
+_RISKY = frozenset({"div", "log", "pow", "sqrt"})
 
 
 def vjp(node: Node, adjoint: Node) -> Adjoints:
     """The adjoints of the node's arguments, each with the argument's own axes."""
     raw = RULES[node.op](node, adjoint)
+    if node.op in _RISKY and node.type.rows == tile.CHUNK:
+        raw = tuple(g and tile.valid_rows(g) for g in raw)
     return tuple(None if g is None else summed_to(g, a) for g, a in zip(raw, node.args, strict=True))
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from smir.errors import ArgumentError
 from smir.ir.dims import Dim
 from smir.ir.sizes import solve_sizes
-from smir.ir.tile import CHUNK, ONE, PARAM, TOKEN, Carry, TileLeaf
+from smir.ir.tile import CHUNK, ONE, PARAM, TOKEN, Carry, Result, TileLeaf
 
 Array = Any
 
@@ -124,26 +124,54 @@ def without_units(tile: Array, rows: str, cols: str) -> Array:
     return np.ascontiguousarray(tile)
 
 
-def join_chunks(tiles: Array, extent: Extent, rows: str, cols: str) -> Array:
-    """`[B, H, chunks, rows, cols]` to the output `[B, T, H, *dims]`."""
-    y, view = empty_output(extent, rows, cols)
+def join_result(tiles: Array, result: Result, extent: Extent) -> Array:
+    """The tiles `[B, H, chunks, rows, cols]` of a result as its tensor."""
+    memory, view = empty_result(result, extent)
     view[...] = tiles
-    return finished_output(y, extent, rows, cols)
+    return finished_result(memory, result, extent)
 
 
-def empty_output(extent: Extent, rows: str, cols: str) -> tuple[Array, Array]:
-    """Memory for the output in the caller's order of axes, and a view of it as tiles `[B, H, chunks, rows, cols]`."""
-    height, width = extent.shape(rows, cols)
+def empty_result(result: Result, extent: Extent) -> tuple[Array, Array]:
+    """Memory for a result in the caller's order of axes, and a view of it as tiles `[B, H, chunks, rows, cols]`."""
+    height, width = extent.shape(result.rows, result.cols)
+    if result.kind == PARAM:
+        memory = np.empty((extent.batch, extent.heads, extent.chunks, height, width), extent.dtype)
+        return memory, memory
+    if result.rows == CHUNK:
+        memory = np.empty((extent.batch, extent.chunks, height, extent.heads, width), extent.dtype)
+        return memory, memory.transpose(0, 3, 1, 2, 4)
+    memory = np.empty((extent.batch, extent.time, extent.heads, height, width), extent.dtype)
+    return memory, memory.transpose(0, 2, 1, 3, 4)
+
+
+def finished_result(memory: Array, result: Result, extent: Extent) -> Array:
+    """The filled memory as `[B, T, H, *dims]`, shifted by the result's offset, or as a parameter's `[H, *dims]`."""
+    rows, cols = result.rows, result.cols
+    if result.kind == PARAM:
+        total = memory.sum(axis=(0, 2))
+        return without_units(total[..., 0, :, None] if rows == ONE else total, cols if rows == ONE else rows,
+                             ONE if rows == ONE else cols)  # fmt: skip
     if rows == CHUNK:
-        y = np.empty((extent.batch, extent.chunks, height, extent.heads, width), extent.dtype)
-        return y, y.transpose(0, 3, 1, 2, 4)
-    y = np.empty((extent.batch, extent.time, extent.heads, height, width), extent.dtype)
-    return y, y.transpose(0, 2, 1, 3, 4)
+        whole = memory.reshape(extent.batch, -1, extent.heads, memory.shape[-1])[:, : extent.time]
+        found = np.ascontiguousarray(whole[..., 0] if cols == ONE else whole)
+    else:
+        found = without_units(memory, rows, cols)
+    return shifted(found, result.offset) if result.offset else found
 
 
-def finished_output(y: Array, extent: Extent, rows: str, cols: str) -> Array:
-    """The filled memory as `[B, T, H, *dims]`."""
-    if rows != CHUNK:
-        return without_units(y, rows, cols)
-    whole = y.reshape(extent.batch, -1, extent.heads, y.shape[-1])[:, : extent.time]
-    return np.ascontiguousarray(whole[..., 0] if cols == ONE else whole)
+def shifted(array: Array, offset: int) -> Array:
+    """Token t moved to t + offset; tokens that nothing reaches are zero."""
+    moved = np.zeros_like(array)
+    time = array.shape[1]
+    if abs(offset) < time:
+        source = slice(max(0, -offset), min(time, time - offset))
+        moved[:, source.start + offset : source.stop + offset] = array[:, source]
+    return moved
+
+
+def added_up(found: Iterable[tuple[Result, Array]]) -> dict[str, Array]:
+    """Tensors by name; results of the same tensor are summed."""
+    tensors: dict[str, Array] = {}
+    for result, array in found:
+        tensors[result.tensor] = tensors[result.tensor] + array if result.tensor in tensors else array
+    return tensors

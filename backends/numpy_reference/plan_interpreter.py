@@ -17,9 +17,10 @@ import numpy as np
 from smir.backends.numpy_reference.evaluate import Leaves, Schedule, run_schedule, schedule
 from smir.backends.numpy_reference.layout import (
     Extent,
-    empty_output,
+    added_up,
+    empty_result,
     final_state,
-    finished_output,
+    finished_result,
     initial_tile,
     measure,
     param_tile,
@@ -28,10 +29,9 @@ from smir.backends.numpy_reference.layout import (
 from smir.errors import IRError
 from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import PER_SEQUENCE, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, PARAM, QUADRATIC, ROW, STEP, TOKEN, Carry, Tile
+from smir.ir.tile import BUFFER, CARRIED, COL, OUTPUT, PARAM, QUADRATIC, ROW, STEP, TOKEN, Carry
 
 Array = Any
-OUTPUT = "y"
 # Elements of one tile array that several operations in a row should find in the cache.
 CACHED_ELEMENTS = 1 << 17
 # Elements of an input from which on several threads share a run.
@@ -47,7 +47,19 @@ def run_plan(
     *,
     chunk: int,
 ) -> tuple[Array, dict[str, Array]]:
-    """y `[B, T, H, *dims]` and the final states `[B, H, *dims]`, in the inputs' float type.
+    """The output y `[B, T, H, *dims]` of a forward plan and the final states `[B, H, *dims]`."""
+    results, final = run_results(plan, arrays, states, chunk=chunk)
+    return results[OUTPUT], final
+
+
+def run_results(
+    plan: KernelPlan,
+    arrays: Mapping[str, Array],
+    states: Mapping[str, Array] | None = None,
+    *,
+    chunk: int,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """All results by tensor and the final states `[B, H, *dims]`, in the inputs' float type.
 
     `arrays`: inputs `[B, T, H, *dims]` and parameters `[H, *dims]` by name; `states`: initial states, those not
     given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
@@ -59,20 +71,13 @@ def run_plan(
         extent = measure(plan.leaves, carries, arrays, states or {}, 1)
     elif plan.form == QUADRATIC and not any(_inner(k) for k in plan.kernels):
         extent = measure(plan.leaves, carries, arrays, states or {}, extent.time)
-    y_type = _output_type(plan)
-    y, view = empty_output(extent, y_type.rows, y_type.cols)
+    memory = {r.name: empty_result(r, extent) for r in plan.results}
+    views = {name: view for name, (_, view) in memory.items()}
     parts = _head_parts(plan, extent)
     with ThreadPoolExecutor(len(parts)) as pool:
-        finals = list(pool.map(lambda heads: _run_heads(plan, arrays, states or {}, extent, heads, view), parts))
+        finals = list(pool.map(lambda heads: _run_heads(plan, arrays, states or {}, extent, heads, views), parts))
     final = {name: np.concatenate([f[name] for f in finals], axis=1) for name in finals[0]}
-    return finished_output(y, extent, y_type.rows, y_type.cols), final
-
-
-def _output_type(plan: KernelPlan) -> Tile:
-    stores = [s for k in plan.kernels for s in (*k.stores, *(s for lp in k.loops for s in lp.stores))]
-    (y,) = (s.value for s in stores if s.target == OUTPUT)
-    found: Tile = y.type
-    return found
+    return added_up((r, finished_result(memory[r.name][0], r, extent)) for r in plan.results), final
 
 
 def _head_parts(plan: KernelPlan, extent: Extent) -> list[slice]:
@@ -107,13 +112,15 @@ def _run_heads(
     states: Mapping[str, Array],
     extent: Extent,
     heads: slice,
-    view: Array,
+    views: Mapping[str, Array],
 ) -> dict[str, Array]:
-    """Runs some heads, writes their outputs into the view and returns their final states."""
+    """Runs some heads, writes their results into the views and returns their final states."""
     kinds = {leaf.name: leaf.kind for leaf in plan.leaves}
     own = {name: arrays[name][:, :, heads] if kind == TOKEN else arrays[name][heads] for name, kind in kinds.items()}
     given = {name: state[:, heads] for name, state in states.items()}
-    run = _Run(plan, own, given, replace(extent, heads=heads.stop - heads.start), {OUTPUT: view[:, heads]})
+    # parameters' results have their heads in the same place: [B, H, chunks, ..]
+    own_views = {name: view[:, heads] for name, view in views.items()}
+    run = _Run(plan, own, given, replace(extent, heads=heads.stop - heads.start), own_views)
     with np.errstate(all="ignore"):
         for kernel in plan.kernels:
             run.launch(kernel)

@@ -12,15 +12,16 @@ import numpy as np
 from smir.backends.numpy_reference.evaluate import Leaves, run_schedule, schedule
 from smir.backends.numpy_reference.layout import (
     Extent,
+    added_up,
     final_state,
     initial_tile,
-    join_chunks,
+    join_result,
     measure,
     param_tile,
     split_chunks,
 )
 from smir.ir.graph import Node
-from smir.ir.tile import BUFFER, CARRIED, COL, PARAM, QUADRATIC, STEP, Scan, TileProgram
+from smir.ir.tile import BUFFER, CARRIED, COL, OUTPUT, PARAM, QUADRATIC, STEP, Scan, TileProgram
 
 Array = Any
 INNER = ("earlier", "later")
@@ -33,7 +34,19 @@ def run_tile(
     *,
     chunk: int,
 ) -> tuple[Array, dict[str, Array]]:
-    """y `[B, T, H, *dims]` and the final states `[B, H, *dims]`, in the inputs' float type.
+    """The output y `[B, T, H, *dims]` of a forward program and the final states `[B, H, *dims]`."""
+    results, final = run_tile_results(program, arrays, states, chunk=chunk)
+    return results[OUTPUT], final
+
+
+def run_tile_results(
+    program: TileProgram,
+    arrays: Mapping[str, Array],
+    states: Mapping[str, Array] | None = None,
+    *,
+    chunk: int,
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """All results by tensor, and the final states `[B, H, *dims]`, in the inputs' float type.
 
     `arrays`: inputs `[B, T, H, *dims]` and parameters `[H, *dims]` by name; `states`: initial states, those not
     given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
@@ -44,8 +57,8 @@ def run_tile(
         for scan in program.scans:
             if scan.order not in INNER:
                 run.scan(scan)
-        y = run.quadratic_output() if run.inner else run.output()
-    return y, run.final
+        results = run.quadratic_output() if run.inner else run.output()
+    return results, run.final
 
 
 class _Run:
@@ -85,7 +98,7 @@ class _Run:
             if c.state and c.final:
                 self.final[c.state] = final_state(tiles[c.name], c.transposed, c.rows, c.cols).astype(self.extent.dtype)
 
-    def output(self) -> Array:
+    def output(self) -> dict[str, Array]:
         """All chunks at once."""
         extent = self.extent
         held = {name: np.stack(tiles, axis=2) for name, tiles in self.held.items()}
@@ -101,10 +114,9 @@ class _Run:
                 return param_tile(self.arrays[node["name"]], extent, node.type.rows, node.type.cols)[:, :, None]
             return self.tokens(node)
 
-        (y,) = self.values([self.program.output], Leaves(load, lambda node: counts))
-        return self.finish(y)
+        return self.finish(self.values((o.value for o in self.program.outputs), Leaves(load, lambda node: counts)))
 
-    def quadratic_output(self) -> Array:
+    def quadratic_output(self) -> dict[str, Array]:
         """For every row chunk, the column chunks of each scan nearest first, then the output."""
         rows = []
         for row in range(self.extent.chunks):
@@ -115,9 +127,9 @@ class _Run:
                     moved = self.values((c.next for c in scan.carries), self.leaves(row, col, held))
                     held = {c.name: m for c, m in zip(scan.carries, moved, strict=True)}
                 tiles |= held
-            (y,) = self.values([self.program.output], self.leaves(row, row, tiles))
-            rows.append(self.wide(y))
-        return self.finish(np.stack(rows, axis=2))
+            found = self.values((o.value for o in self.program.outputs), self.leaves(row, row, tiles))
+            rows.append([self.wide(tile) for tile in found])
+        return self.finish([np.stack(tiles, axis=2) for tiles in zip(*rows, strict=True)])
 
     def values(self, roots: Iterable[Node], leaves: Leaves) -> list[Array]:
         """The values of some tiles."""
@@ -153,8 +165,10 @@ class _Run:
         """A carried tile at full size (an update may be a constant)."""
         return np.broadcast_to(tile, (self.extent.batch, self.extent.heads, *self.extent.shape(rows, cols)))
 
-    def finish(self, y: Array) -> Array:
-        """The output tiles as `[B, T, H, *dims]`."""
-        extent, type_ = self.extent, self.program.output.type
-        full = np.broadcast_to(y, (extent.batch, extent.heads, extent.chunks, *y.shape[-2:]))
-        return join_chunks(full, extent, type_.rows, type_.cols).astype(extent.dtype)
+    def finish(self, tiles: Iterable[Array]) -> dict[str, Array]:
+        """The tiles of all outputs as tensors."""
+        extent, found = self.extent, []
+        for output, tile in zip(self.program.outputs, tiles, strict=True):
+            full = np.broadcast_to(tile, (extent.batch, extent.heads, extent.chunks, *tile.shape[-2:]))
+            found.append((output.result, join_result(full, output.result, extent)))
+        return added_up(found)

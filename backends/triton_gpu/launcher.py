@@ -24,6 +24,7 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import IRError
 from smir.ir.dims import Dim
+from smir.ir.graph import walk
 from smir.ir.kernel import FULL, GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
 from smir.ir.tile import CHUNK, ONE, STEP, TOKEN, TileLeaf
 
@@ -134,9 +135,9 @@ SHORT_INVERSE = "ieee" if torch.version.hip else "tf32"'''
 
 _TOOLS = '''
 
-def padded(size):
+def padded(size, smallest=16):
     """The block that holds a whole axis."""
-    return max(16, triton.next_power_of_2(size))
+    return max(smallest, triton.next_power_of_2(size))
 
 
 def product_type(*inputs):
@@ -227,6 +228,12 @@ def _buffer_shape(b: Buffer) -> str:
     return f"batch, time, heads, {rows}, {_extent(b.cols)}"
 
 
+def _angle_axes(kernel: Kernel) -> set[str]:
+    """Axes of rotation angles: their blocks are half of the rotated axis' ones, which begin at 16."""
+    angles = [(n.args[0].type, n["axis"]) for n in walk(kernel.roots()) if n.op == "rotate"]
+    return {type_.rows if axis == 0 else type_.cols for type_, axis in angles}
+
+
 _CONSTANTS = {"CHUNK": "chunk", "LEVELS": "chunk.bit_length() - 1", "PRODUCT": "TYPES[dtype]", "PRECISION": "precision",
               "INVERSE_PRECISION": "precision if dtype == torch.float32 else SHORT_INVERSE", "PARTS": "parts"}  # fmt: skip
 
@@ -234,12 +241,13 @@ _CONSTANTS = {"CHUNK": "chunk", "LEVELS": "chunk.bit_length() - 1", "PRODUCT": "
 def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]:
     """The launch of one kernel: blocks of grid axes first, one flat grid (its x axis has no small limit)."""
     values, option = dict(_CONSTANTS), f'options["{printed.name}"]'
-    lines = [f"chosen = dict({option})"]
+    lines, angles = [f"chosen = dict({option})"], _angle_axes(kernel)
     for axis, role in kernel.roles:
         block, size = block_name(axis), size_name(axis)
-        values |= {size: size, block: f"padded({size})" if role == FULL else f'chosen["{block}"]'}
+        whole = f"padded({size}, 8)" if axis in angles else f"padded({size})"
+        values |= {size: size, block: whole if role == FULL else f'chosen["{block}"]'}
         if role == GRID:
-            lines.append(f'chosen["{block}"] = min(chosen["{block}"], padded({size}))')
+            lines.append(f'chosen["{block}"] = min(chosen["{block}"], {whole})')
     blocks = [f'triton.cdiv({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
     programs = " * ".join(["batch", "heads", *([] if printed.sequential else ["chunks"]), *blocks])
     constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]

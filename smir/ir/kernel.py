@@ -7,7 +7,7 @@ where tiles come from (buffers), where they go (stores), what runs in parallel (
 from dataclasses import dataclass
 
 from smir.ir.graph import Node
-from smir.ir.tile import Scan, TileLeaf
+from smir.ir.tile import Result, Scan, TileLeaf
 
 # Buffer shapes, by what one program reads or writes of them.
 PER_CHUNK, PER_SEQUENCE, PER_TOKEN = "chunk", "sequence", "token"
@@ -31,7 +31,7 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Store:
-    """Writes a tile: to a Buffer, to the output (`y`), or to a final state (`state` is its name)."""
+    """Writes a tile: to a Buffer, to a result, or to a final state (by its name)."""
 
     target: str
     value: Node
@@ -85,6 +85,7 @@ class KernelPlan:
     name: str
     form: str
     leaves: tuple[TileLeaf, ...]
+    results: tuple[Result, ...]
     buffers: tuple[Buffer, ...]
     kernels: tuple[Kernel, ...]
 

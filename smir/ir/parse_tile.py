@@ -7,17 +7,15 @@ from smir.ir.kernel import Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.reader import (
     Reader,
     Scope,
-    check_once,
     end_line,
     read_key,
     read_named,
-    read_output,
     read_tile_type,
     read_use,
     read_value,
 )
 from smir.ir.text import Line
-from smir.ir.tile import Carry, Scan, TileLeaf, TileProgram
+from smir.ir.tile import Carry, Output, Result, Scan, TileLeaf, TileProgram
 
 
 def parse_tile(reader: Reader) -> TileProgram:
@@ -25,18 +23,17 @@ def parse_tile(reader: Reader) -> TileProgram:
     title: list[str] = []
     leaves: list[TileLeaf] = []
     scans: list[Scan] = []
-    outputs: list[Node] = []
-    opening = reader.block(
+    outputs: list[Output] = []
+    reader.block(
         lambda line: title.extend(_title(line, "tile")),
         {
             "leaf": lambda: leaves.append(_leaf(reader)),
             "%": lambda: read_value(reader, scope, read_tile_type),
             "scan": lambda: scans.append(_loop(reader, scope, "scan").scan),
-            "output": lambda: outputs.append(read_output(reader, scope)),
+            "output": lambda: outputs.append(_output(reader, scope)),
         },
     )
-    check_once(opening, outputs, "output")
-    return TileProgram(title[0], title[1], tuple(leaves), tuple(scans), outputs[0])
+    return TileProgram(title[0], title[1], tuple(leaves), tuple(scans), tuple(outputs))
 
 
 def _title(line: Line, word: str) -> tuple[str, str]:
@@ -51,6 +48,33 @@ def _leaf(reader: Reader) -> TileLeaf:
     line.expect(":")
     tile = read_tile_type(line)
     return TileLeaf(kind, name, tile.rows, tile.cols, end_line(reader, line, line.interval()))
+
+
+def _output(reader: Reader, scope: Scope) -> Output:
+    line = reader.line
+    line.take()
+    result = _result(line)
+    line.expect("=")
+    return end_line(reader, line, Output(result, read_use(line, scope)))  # type: ignore[no-any-return]
+
+
+def _result(line: Line) -> Result:
+    kind, name = line.word("a kind"), line.name()
+    line.expect(":")
+    tile = read_tile_type(line)
+    line.expect("offset")
+    line.expect("=")
+    offset, target = line.number(), ""
+    if line.accept("target"):
+        line.expect("=")
+        target = line.string()
+    return Result(name, tile.rows, tile.cols, kind, int(offset), target)
+
+
+def _plan_result(reader: Reader) -> Result:
+    line = reader.line
+    line.take()
+    return end_line(reader, line, _result(line))  # type: ignore[no-any-return]
 
 
 def _loop(reader: Reader, scope: Scope, word: str) -> Loop:
@@ -107,17 +131,19 @@ def _store(reader: Reader, scope: Scope) -> Store:
 def parse_plan(reader: Reader) -> KernelPlan:
     title: list[str] = []
     leaves: list[TileLeaf] = []
+    results: list[Result] = []
     buffers: list[Buffer] = []
     kernels: list[Kernel] = []
     reader.block(
         lambda line: title.extend(_title(line, "plan")),
         {
             "leaf": lambda: leaves.append(_leaf(reader)),
+            "result": lambda: results.append(_plan_result(reader)),
             "buffer": lambda: buffers.append(_buffer(reader)),
             "kernel": lambda: kernels.append(_kernel(reader)),
         },
     )
-    return KernelPlan(title[0], title[1], tuple(leaves), tuple(buffers), tuple(kernels))
+    return KernelPlan(title[0], title[1], tuple(leaves), tuple(results), tuple(buffers), tuple(kernels))
 
 
 def _buffer(reader: Reader) -> Buffer:

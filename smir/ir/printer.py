@@ -11,7 +11,7 @@ from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
 from smir.ir.mixer import Mixer
 from smir.ir.operator import Diagonal, MicroStep, Operator, OperatorProgram, Write
 from smir.ir.text import is_name, show_attr, show_dims, show_interval, show_name
-from smir.ir.tile import Carry, Scan, TileLeaf, TileProgram
+from smir.ir.tile import Carry, Output, Result, Scan, TileLeaf, TileProgram
 
 IR = Mixer | OperatorProgram | TileProgram | KernelPlan
 Names = Mapping[Node, str]
@@ -84,7 +84,7 @@ def _operators(program: OperatorProgram) -> list[str]:
         body += _operator(operator, names)
     for r in program.reads:
         body.append(f"read {show_name(r.name)} = {show_name(r.state)} {r.when} {names[r.query]}")
-    return _block("operators", [*body, f"output {names[program.output]}"])
+    return _block("operators", [*body, *(_output(o, names) for o in program.outputs)])
 
 
 def _operator(operator: Operator, names: Names) -> list[str]:
@@ -117,7 +117,16 @@ def _tile(program: TileProgram) -> list[str]:
     body = [*map(_leaf, program.leaves), *_values(names)]
     for scan in program.scans:
         body += _block(f"scan {scan.order}", _scan(scan, names))
-    return _block(f"tile {show_name(program.name)} {program.form}", [*body, f"output {names[program.output]}"])
+    return _block(f"tile {show_name(program.name)} {program.form}", [*body, *(_output(o, names) for o in program.outputs)])
+
+
+def _output(output: Output, names: Names) -> str:
+    return f"output {_result(output.result)} = {names[output.value]}"
+
+
+def _result(r: Result) -> str:
+    target = f" target={show_attr(r.target)}" if r.target else ""
+    return f"{r.kind} {show_name(r.name)} : {r.rows} x {r.cols} offset={r.offset}{target}"
 
 
 def _leaf(leaf: TileLeaf) -> str:
@@ -137,7 +146,7 @@ def _carry(carry: Carry, names: Names) -> str:
 
 
 def _plan(plan: KernelPlan) -> list[str]:
-    body = list(map(_leaf, plan.leaves))
+    body = [*map(_leaf, plan.leaves), *(f"result {_result(r)}" for r in plan.results)]
     body += [f"buffer {show_name(b.name)} : {b.rows} x {b.cols} {b.extent} {b.dtype}" for b in plan.buffers]
     for kernel in plan.kernels:
         body += _kernel(kernel)

@@ -58,6 +58,10 @@ _LOADS: dict[str, Mapping[str, type]] = {
 }
 _FLAGS = {"reverse": bool, "exclusive": bool}
 
+def _cross_pairs(n: Node) -> Node:
+    return tile.cross_pairs(n.args[0], n.args[1], n["axis"], n.type.cols if n["axis"] else n.type.rows)
+
+
 TILE_OPS: dict[str, Signature] = {
     **_pointwise(tile.pointwise),
     "load": Signature((0,), lambda n: n),
@@ -75,6 +79,8 @@ TILE_OPS: dict[str, Signature] = {
     ),
     "unit_inverse": Signature((1,), lambda n: tile.unit_inverse(n.args[0]), {"reverse": bool}),
     "pair_distance": Signature((1,), lambda n: tile.pair_distance(n.args[0]), _FLAGS),
+    "pair_collect": Signature((1,), lambda n: tile.pair_collect(n.args[0]), _FLAGS),
+    "cross_pairs": Signature((2,), _cross_pairs, {"axis": int}),
     "level_mask": Signature((1,), lambda n: tile.level_mask(n.args[0]), {"reverse": bool}),
     "level_sum": Signature((1,), lambda n: tile.level_sum(n.args[0])),
     "rotate": Signature(

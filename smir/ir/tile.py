@@ -24,6 +24,8 @@ CHUNK, ONE = "@C", "1"
 TOKEN, PARAM, CARRIED, BUFFER = "token", "param", "carried", "buffer"
 ROW, COL = "row", "col"
 STEP, CHUNKED, QUADRATIC = "step", "chunked", "quadratic"
+# The name of a mixer's output.
+OUTPUT = "y"
 
 # Stand-in for the log of a decay of exactly zero: e^-16384 is 0 in every float type, and sums stay finite.
 LOG_ZERO = -16384.0
@@ -261,6 +263,40 @@ class TileLeaf:
 
 
 @dataclass(frozen=True)
+class Result:
+    """A tensor that a program hands out, `[B, T, H, *dims]` of kind TOKEN or `[H, *dims]` of kind PARAM.
+
+    Every chunk writes its own tokens, shifted by `offset` (what would leave the sequence is dropped, tokens that
+    nothing reaches are zero), or its own summand of a parameter's tensor, which is summed over batch and chunks.
+    Results with the same `target` are added up.
+    """
+
+    name: str
+    rows: str
+    cols: str
+    kind: str = TOKEN
+    offset: int = 0
+    target: str = ""
+
+    @property
+    def tensor(self) -> str:
+        """The name of the tensor."""
+        return self.target or self.name
+
+
+@dataclass(frozen=True)
+class Output:
+    """A result and the tile that a chunk writes to it."""
+
+    result: Result
+    value: Node
+
+    @staticmethod
+    def of(name: str, value: Node, kind: str = TOKEN, offset: int = 0, target: str = "") -> "Output":
+        return Output(Result(name, value.type.rows, value.type.cols, kind, offset, target), value)
+
+
+@dataclass(frozen=True)
 class TileProgram:
     """One form of one mixer: a pure function of a chunk's inputs and the carried tiles."""
 
@@ -268,7 +304,7 @@ class TileProgram:
     form: str
     leaves: tuple[TileLeaf, ...]
     scans: tuple[Scan, ...]
-    output: Node
+    outputs: tuple[Output, ...]
 
     @property
     def carries(self) -> tuple[Carry, ...]:
@@ -276,7 +312,7 @@ class TileProgram:
 
     def roots(self) -> tuple[Node, ...]:
         exports = (value for s in self.scans for _, value in s.exports)
-        return (*exports, *(c.next for c in self.carries), self.output)
+        return (*exports, *(c.next for c in self.carries), *(o.value for o in self.outputs))
 
     def nodes(self) -> Iterator[Node]:
         return walk(self.roots())

@@ -19,6 +19,7 @@ from smir.ir.tile import (
     STEP,
     TOKEN,
     Carry,
+    Result,
     Scan,
     Tile,
     TileLeaf,
@@ -26,7 +27,6 @@ from smir.ir.tile import (
 )
 from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
 
-OUTPUT = "y"
 FORMS = (STEP, CHUNKED, QUADRATIC)
 ORDERS = ("forward", "backward", "earlier", "later")
 Axes = Mapping[str, Tile]
@@ -45,9 +45,10 @@ def verify_tile(program: TileProgram) -> None:
         roots = (*(c.next for c in scan.carries), *(value for _, value in scan.exports))
         _check_loads(roots, program.leaves, carried, exported, f"the {scan.order} scan")
         exported |= {name: value.type for name, value in scan.exports}
-    if program.form == STEP:
-        carried = _carry_axes(program.scans[-1]) if program.scans else {}
-    _check_loads((program.output,), program.leaves, carried, exported, "the output")
+    check_unique([o.result.name for o in program.outputs], "output")
+    for output in program.outputs:
+        _check_result(output.result, output.value)
+    _check_loads((o.value for o in program.outputs), program.leaves, carried, exported, "the output")
 
 
 def _check_form(form: str, leaves: tuple[TileLeaf, ...], roots: tuple[Node, ...]) -> None:
@@ -130,14 +131,16 @@ def verify_plan(plan: KernelPlan) -> None:
         check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
     states = {c.state: c for c in carries if c.state is not None}
-    clash = {b.name for b in plan.buffers} & {OUTPUT, *states}
+    check_unique([r.name for r in plan.results], "result")
+    clash = {b.name for b in plan.buffers} & {*states, *(r.name for r in plan.results)}
     if clash:
-        refuse(f"buffer {min(clash)}", "has the name of the output or of a state")
+        refuse(f"buffer {min(clash)}", "has the name of a result or of a state")
     written: set[str] = set()
     for kernel in plan.kernels:
         _check_kernel(plan, kernel, states, written)
-    if OUTPUT not in {s.target for k in plan.kernels for s in _stores(k)}:
-        refuse(f"plan {plan.name}", f"nothing stores the output `{OUTPUT}`")
+    missing = {r.name for r in plan.results} - {s.target for k in plan.kernels for s in _stores(k)}
+    if missing:
+        refuse(f"plan {plan.name}", f"nothing stores the result `{min(missing)}`")
 
 
 def _values(kernel: Kernel) -> tuple[Node, ...]:
@@ -189,8 +192,17 @@ def _check_store(plan: KernelPlan, store: Store, states: Mapping[str, Carry]) ->
     buffer = next((b for b in plan.buffers if b.name == store.target), None)
     if buffer is not None and found != Tile(buffer.rows, buffer.cols):
         refuse(store.value, f"buffer {buffer.name} is {buffer.rows} x {buffer.cols}")
-    if buffer is None and store.target != OUTPUT and store.target not in states:
-        refuse(f"store to {store.target}", "is neither a buffer, nor the output, nor a state")
+    result = next((r for r in plan.results if r.name == store.target), None)
+    if result is not None:
+        _check_result(result, store.value)
+    elif buffer is None and store.target not in states:
+        refuse(f"store to {store.target}", "is neither a buffer, nor a result, nor a state")
+
+
+def _check_result(result: Result, value: Node) -> None:
+    check_member(result.kind, (TOKEN, PARAM), f"result {result.name}")
+    if value.type != Tile(result.rows, result.cols):
+        refuse(value, f"result {result.name} is {result.rows} x {result.cols}")
 
 
 def _check_roles(kernel: Kernel) -> None:

@@ -82,7 +82,7 @@ def test_program_names_the_spec_and_its_formulas() -> None:
 def test_names_that_are_no_identifiers_are_refused() -> None:
     plan = partition(lower_chunked(program(Case())))
     with pytest.raises(IRError, match="no name"):
-        emit_numpy(KernelPlan('x"""\nimport os', plan.form, plan.leaves, plan.buffers, plan.kernels))
+        emit_numpy(KernelPlan('x"""\nimport os', plan.form, plan.leaves, plan.results, plan.buffers, plan.kernels))
 
 
 def test_float32_stays_float32_in_print_and_in_the_interpreter() -> None:

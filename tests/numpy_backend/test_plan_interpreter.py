@@ -53,6 +53,6 @@ def test_inputs_are_not_changed() -> None:
 def test_a_program_without_inputs_has_no_length() -> None:
     operators = program(Case())
     lowered = lower_chunked(operators)
-    bare = TileProgram("bare", lowered.form, (), (), lowered.output)
+    bare = TileProgram("bare", lowered.form, (), (), lowered.outputs)
     with pytest.raises(ArgumentError, match="without inputs"):
         run_tile(bare, {}, chunk=4)

@@ -7,7 +7,7 @@ from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.errors import FormError
 from smir.frontends import parse_mixer
-from smir.ir.tile import CHUNK, CHUNKED, TileProgram
+from smir.ir.tile import Output, CHUNK, CHUNKED, TileProgram
 from smir.passes.lower_chunked import with_leaves
 from smir.passes.rowwise import Rowwise
 from smir.source import Source
@@ -39,7 +39,7 @@ def test_expression(text: str) -> None:
     mixer = parse_mixer(Source("rows", f"{HEAD} y[t] = {text}"))
     output = Rowwise(mixer).rows(mixer.output)
     assert output.type.rows == CHUNK
-    program = with_leaves(mixer, TileProgram("rows", CHUNKED, (), (), output))
+    program = with_leaves(mixer, TileProgram("rows", CHUNKED, (), (), (Output.of("y", output),)))
     rng = np.random.default_rng(0)
     sizes = {"K": 4, "V": 3}
     arrays = {
