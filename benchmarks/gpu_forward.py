@@ -64,8 +64,8 @@ def _case(name: str, case: str, dtype: str, arrays: Mapping[str, Any], states: A
         try:
             found = _results(*gpu(**cuda, state=on, return_state=True))
             again = _results(*gpu(**cuda, state=on, return_state=True))
-        except smir.BackendError as error:
-            yield {"spec": name, "form": form, "dtype": dtype, "case": case, "refused": str(error)}
+        except smir.BackendError as refusal:
+            yield {"spec": name, "form": form, "dtype": dtype, "case": case, "refused": str(refusal)}
             continue
         erases = mixer.compilation.operators is not None and any(
             o.erases for o in mixer.compilation.operators.operators
@@ -147,7 +147,7 @@ def _summary(rows: list[dict[str, Any]]) -> None:
               f"{worst['bfloat16']:>16.2f}{sum(not r['repeats'] for r in checks):>6}  {ms}")  # fmt: skip
     for r in rows:
         if "crashed" in r or "refused" in r:
-            print(r["spec"], r.get("form", ""), r.get("dtype", ""), (r.get("crashed") or r.get("refused"))[-700:])
+            print(r["spec"], r.get("form", ""), r.get("dtype", ""), str(r.get("crashed") or r.get("refused"))[-700:])
     for r in [r for r in rows if "error" in r and not r["passed"]][:40]:
         print(
             "FAIL",

@@ -256,7 +256,7 @@ class _Parts:
 
     def finish(self) -> SeparableTerm:
         segments = [s for base, slopes in self.slopes.items() if (s := self._constant(base, slopes))]
-        segments += [s for key, ends in self.prefixes.items() if (s := self._segment(key, ends))]
+        segments += [s for key, ends in self.prefixes.items() for s in self._segments(key, ends)]
         query = product((*self.sides["const"], *self.sides[AT_I]))
         return SeparableTerm(query, product(self.sides[AT_J]), self.scores, tuple(segments))
 
@@ -268,6 +268,14 @@ class _Parts:
             return None
         decay = self.owner.node(self.sp.exp(slope) if base == self.sp.E else base**slope)
         return Segment(lambda m: decay, *((0, 1) if self.owner.lower else (1, 0)))
+
+    def _segments(self, key: tuple[Node, bool], ends: list[tuple[tuple[str, int], Any]]) -> list[Segment]:
+        """Differences of prefix sums as segments. Ranges of one factor that differ at both ends stay apart: one segment
+        for all would divide by the factors that the shorter ones lack, and a factor may be zero."""
+        pairs = _paired([e for e in ends if e[1].is_number], self.owner.lower)
+        if sum(len(p) for p in pairs) != len(ends):
+            pairs = [ends]
+        return [s for p in pairs if (s := self._segment(key, p))]
 
     def _segment(self, key: tuple[Node, bool], ends: list[tuple[tuple[str, int], Any]]) -> Segment | None:
         """A difference of prefix sums as a segment; prefixes that don't pair up have no bounded recurrence."""
@@ -302,6 +310,13 @@ class _Parts:
         if is_product:
             return _power(value, power)
         return pointwise("exp", product((power, value)))
+
+
+def _paired(ends: list[tuple[tuple[str, int], Any]], lower: bool) -> list[list[tuple[tuple[str, int], Any]]]:
+    """Far ends with near ends of the opposite scale, the outermost with the outermost; those left over are left out."""
+    near, far = ((AT_J, AT_I) if lower else (AT_I, AT_J))
+    starts, stops = (sorted(e for e in ends if e[0][0] == side) for side in (near, far))
+    return [[a, b] for a, b in zip(starts, stops, strict=False) if b[1] > 0 and a[1] + b[1] == 0]
 
 
 _BOUND = "bound"

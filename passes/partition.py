@@ -17,6 +17,7 @@ from smir.ir.kernel import PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, CHUNKED, QUADRATIC, STEP, Carry, Output, Scan, TileProgram, buffer
 from smir.passes.axis_roles import assign_roles
 from smir.passes.crossing import is_heavy, stored_values
+from smir.passes.split_outputs import cut_outputs
 
 
 @dataclass
@@ -104,9 +105,7 @@ def _chunked(b: _Builder) -> None:
         for group in at_once:
             later = [c.next for g in groups[groups.index(group) + 1 :] for c in g.carries]
             _carry(b, group, [*later, *values], ())
-    if values:
-        stores = tuple(Store(o.result.name, b.loaded(o.value)) for o in b.program.outputs)
-        b.launch(Kernel("output", "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), (), stores))
+    _outputs(b)
 
 
 def _quadratic(b: _Builder) -> None:
@@ -122,6 +121,27 @@ def _quadratic(b: _Builder) -> None:
     loops = tuple(Loop(Scan(s.order, s.carries)) for s in inner)
     stores = tuple(Store(o.result.name, o.value) for o in b.program.outputs)
     b.launch(Kernel("output", "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), loops, stores))
+
+
+def _outputs(b: _Builder) -> None:
+    """The parallel kernels that write the results."""
+    outputs = b.program.outputs
+    cut = cut_outputs(outputs, [c.cols for c in b.program.carries]) if len(outputs) > 1 else None
+    if cut is None:
+        return _parallel(b, "output", [(o.result.name, b.loaded(o.value)) for o in outputs])
+    _parallel(b, "spread", [(o.result.name, b.loaded(o.value)) for o in cut.spread])
+    values = [b.loaded(v) for v in cut.gathered]
+    for i, value in enumerate(cut.gathered):
+        b.keep(f"gathered_{i}", value)
+    _parallel(b, "gather", [(f"gathered_{i}", v) for i, v in enumerate(values)])
+    _parallel(b, "output", [(o.result.name, b.loaded(o.value)) for o in cut.rest])
+
+
+def _parallel(b: _Builder, name: str, values: list[tuple[str, Node]]) -> None:
+    """A kernel over all chunks at once, if there is anything for it to write."""
+    stores = tuple(Store(target, value) for target, value in values)
+    if stores:
+        b.launch(Kernel(name, "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), (), stores))
 
 
 def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:

@@ -241,8 +241,9 @@ class _Run:
             return cols if node.get("block") == COL else rows
 
         def count(node: Node) -> Array:
+            # as many axes as any tile with chunks, so that a constant with some rows replaced is cut like one
             part = part_of(node)
-            return np.array([self.extent.count(c) for c in range(part.start, part.stop)])[:, None, None]
+            return np.array([self.extent.count(c) for c in range(part.start, part.stop)])[None, None, :, None, None]
 
         return run_schedule(work, values, Leaves(lambda n: self._load(n, part_of(n)), count), self.extent)
 

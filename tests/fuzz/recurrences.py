@@ -120,6 +120,8 @@ class Recurrence:
             lines += equations
             reads.append(read)
         reads += ["(q[t].T @ (u * k[t])) * v[t]"] * self.bonus + ["d * v[t]"] * self.skip
+        if "v[t]" not in "".join([*lines, *reads]):
+            reads.append("v[t]")  # something must say how large the values are
         return "\n".join([*lines, f"y[t] = {self.afterwards.format(' + '.join(reads))}"])
 
 
