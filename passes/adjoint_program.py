@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from smir.ir import tile
 from smir.ir.graph import Node, substitute, walk
-from smir.ir.tile import CARRIED, PARAM, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
+from smir.ir.tile import BUFFER, CARRIED, CHUNK, ONE, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
 from smir.passes.differentiate import adjoints
 
 PREFIX = "d_"
@@ -32,7 +32,7 @@ def adjoint_program(program: TileProgram, wanted: Collection[str]) -> TileProgra
     scans = [Scan(s.order, tuple(replace(c, final=False) for c in s.carries)) for s in program.scans]
     scans += [Scan(_REVERSED[s.order], tuple(reverse[c.name] for c in s.carries)) for s in reversed(program.scans)]
     cotangents = tuple(TileLeaf(TOKEN, PREFIX + o.result.name, o.result.rows, o.result.cols) for o in program.outputs)
-    return _needed(TileProgram(program.name, program.form, (*program.leaves, *cotangents), tuple(scans), outputs))
+    return needed(TileProgram(program.name, program.form, (*program.leaves, *cotangents), tuple(scans), outputs))
 
 
 def inline_exports(program: TileProgram) -> TileProgram:
@@ -81,8 +81,8 @@ def _outputs(found: dict[Node, Node]) -> tuple[Output, ...]:
     return tuple(sorted(outputs, key=lambda o: (o.result.kind != TOKEN, o.result.name)))
 
 
-def _needed(program: TileProgram) -> TileProgram:
-    """Without the carries and leaves that no output and no wanted state needs."""
+def needed(program: TileProgram) -> TileProgram:
+    """The program without the carries and leaves that no output and no wanted state needs."""
     by_load = {c.load: c for c in program.carries}
     keep: set[str] = set()
     todo = [*(o.value for o in program.outputs), *(c.load for c in program.carries if c.final)]
@@ -92,5 +92,15 @@ def _needed(program: TileProgram) -> TileProgram:
         todo = [c.next for c in fresh]
     scans = tuple(replace(s, carries=tuple(c for c in s.carries if c.name in keep)) for s in program.scans)
     kept = replace(program, scans=tuple(s for s in scans if s.carries))
-    loads = {n["name"] for n in kept.nodes() if n.op == "load" and n["kind"] in (TOKEN, PARAM)}
-    return replace(kept, leaves=tuple(leaf for leaf in program.leaves if leaf.name in loads))
+    loads = {n["name"] for n in kept.nodes() if n.op == "load" and n["kind"] != CARRIED}
+    return replace(kept, leaves=_with_sizes(kept, {leaf for leaf in program.leaves if leaf.name in loads}))
+
+
+def _with_sizes(program: TileProgram, leaves: set[TileLeaf]) -> tuple[TileLeaf, ...]:
+    """These leaves, and others that alone say how long the sequence or some axis is."""
+    axes = {a for n in program.nodes() for a in (n.type.rows, n.type.cols)} - {CHUNK, ONE}
+    for leaf in (leaf for leaf in program.leaves if leaf.kind != BUFFER):
+        missing = axes - {a for known in leaves if known.kind != BUFFER for a in (known.rows, known.cols)}
+        if missing & {leaf.rows, leaf.cols} or not any(known.kind == TOKEN for known in leaves):
+            leaves = {*leaves, leaf}
+    return tuple(leaf for leaf in program.leaves if leaf in leaves)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 
 from smir.ir import tile
 from smir.ir.graph import Node, reaches, walk
-from smir.passes.vjp import vjp
+from smir.passes.vjp import RISKY, vjp
 
 
 def adjoints(seeds: Mapping[Node, Node], wanted: Callable[[Node], bool]) -> dict[Node, Node]:
@@ -18,15 +18,15 @@ def adjoints(seeds: Mapping[Node, Node], wanted: Callable[[Node], bool]) -> dict
     """
     order = list(walk(seeds))
     useful = reaches(seeds, wanted)
-    varying = _level_varying(order)
+    varying, undefined = _level_varying(order), _undefined_at_the_end(order)
     found = dict(seeds)
     for node in reversed(order):
         if node not in found or node not in useful or wanted(node):
             continue
-        for argument, adjoint in zip(node.args, vjp(node, found[node]), strict=True):
+        for argument, adjoint in zip(node.args, vjp(node, found[node], undefined), strict=True):
             if adjoint is None or argument not in useful:
                 continue
-            if node in varying and argument not in varying:
+            if argument not in varying and (node in varying or node.op == "level_sum"):
                 adjoint = tile.level_sum(adjoint)
             found[argument] = tile.pointwise("add", found[argument], adjoint) if argument in found else adjoint
     return {n: found[n] for n in order if wanted(n) and n in found}
@@ -39,3 +39,14 @@ def _level_varying(order: list[Node]) -> set[Node]:
         if node.op in tile.LEVEL_OPS or (node.op != "level_sum" and any(a in varying for a in node.args)):
             varying.add(node)
     return varying
+
+
+def _undefined_at_the_end(order: list[Node]) -> set[Node]:
+    """The values that may have NaN or infinities in the rows of tokens beyond the end of the sequence."""
+    undefined: set[Node] = set()
+    for node in order:
+        if node.type.rows != tile.CHUNK or node.op == "valid_rows":
+            continue
+        if node.op in RISKY or any(a in undefined for a in node.args):
+            undefined.add(node)
+    return undefined

@@ -314,7 +314,7 @@ class _Parts:
 
 def _paired(ends: list[tuple[tuple[str, int], Any]], lower: bool) -> list[list[tuple[tuple[str, int], Any]]]:
     """Far ends with near ends of the opposite scale, the outermost with the outermost; those left over are left out."""
-    near, far = ((AT_J, AT_I) if lower else (AT_I, AT_J))
+    near, far = (AT_J, AT_I) if lower else (AT_I, AT_J)
     starts, stops = (sorted(e for e in ends if e[0][0] == side) for side in (near, far))
     return [[a, b] for a, b in zip(starts, stops, strict=False) if b[1] > 0 and a[1] + b[1] == 0]
 

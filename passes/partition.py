@@ -13,7 +13,7 @@ import networkx as nx
 from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
-from smir.ir.kernel import PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
+from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, CHUNKED, QUADRATIC, STEP, Carry, Output, Scan, TileProgram, buffer
 from smir.passes.axis_roles import assign_roles
 from smir.passes.crossing import is_heavy, stored_values
@@ -56,13 +56,21 @@ class _Group:
 
 def partition(program: TileProgram) -> KernelPlan:
     """The kernels of any form. Raises IRError when scans need each other."""
+    return partition_values(program)[0]
+
+
+def partition_values(program: TileProgram) -> tuple[KernelPlan, dict[str, Node]]:
+    """The kernels, and by its name the value that each buffer holds, in the program's own terms."""
     build = {STEP: _step, CHUNKED: _chunked, QUADRATIC: _quadratic}[program.form]
     builder = _Builder(program)
+    given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
+    builder.buffers |= {b.name: Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given}
     build(builder)
+    leaves = tuple(leaf for leaf in program.leaves if leaf.kind != BUFFER)
     results = tuple(o.result for o in program.outputs)
     buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
-    plan = KernelPlan(program.name, program.form, program.leaves, results, buffers, kernels)
-    return _with_buffer_types(plan)
+    plan = KernelPlan(program.name, program.form, leaves, results, buffers, kernels)
+    return _with_buffer_types(plan), {leaf["name"]: value for value, leaf in builder.stored.items()}
 
 
 # ---- forms ------------------------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ _RULES: dict[str, Rule] = {
     "input": _declared,
     "sequence": _declared,
     "input_of": _declared,
-    "state": lambda node, found, declared: REAL,
+    "state": lambda node, found, declared: declared.get(node["name"], REAL),
     "read": lambda node, found, declared: REAL,
     "position": lambda node, found, declared: Interval(0.0, INF),
     "eye": lambda node, found, declared: UNIT,

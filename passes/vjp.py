@@ -4,7 +4,7 @@ The rules only use tile operations, so programs are closed under differentiation
 one adjoint for each argument, or None where the argument has no influence (conditions, constants).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 
 from smir.ir import tile
 from smir.ir.graph import Node
@@ -14,15 +14,21 @@ Adjoints = tuple[Node | None, ...]
 Rule = Callable[[Node, Node], Adjoints]
 
 p = tile.pointwise
-# Where tokens end, these may divide zero by zero: a forward pass drops such rows, an adjoint would sum them.
-_RISKY = frozenset({"div", "log", "pow", "sqrt"})
+# Beyond the end of the sequence, where inputs are zero, these may give 0/0 or -inf.
+RISKY = frozenset({"div", "log", "pow", "sqrt"})
 
 
-def vjp(node: Node, adjoint: Node) -> Adjoints:
-    """The adjoints of the node's arguments, each with the argument's own axes."""
+def vjp(node: Node, adjoint: Node, undefined: Set[Node] = frozenset()) -> Adjoints:
+    """The adjoints of the node's arguments, each with the argument's own axes.
+
+    `undefined` has the values with nonsense in the rows beyond the end of the sequence. A forward pass drops such rows;
+    an adjoint would sum them, so they become zero first.
+    """
+    if node.op == "dot" and node.args[0] in undefined:
+        node = tile.dot(tile.valid_rows(node.args[0]), node.args[1])
     raw = RULES[node.op](node, adjoint)
-    if node.op in _RISKY and node.type.rows == tile.CHUNK:
-        raw = tuple(g and tile.valid_rows(g) for g in raw)
+    if node in undefined or (node.op in RISKY and node.type.rows == tile.CHUNK):
+        raw = tuple(g and (tile.valid_rows(g) if g.type.rows == tile.CHUNK else g) for g in raw)
     return tuple(None if g is None else summed_to(g, a) for g, a in zip(raw, node.args, strict=True))
 
 

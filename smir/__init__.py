@@ -11,11 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from smir import nn as nn
     from smir.compiled import CompiledMixer as CompiledMixer
     from smir.compiled import compile as compile
     from smir.errors import ArgumentError as ArgumentError
     from smir.errors import BackendError as BackendError
     from smir.errors import FormError as FormError
+    from smir.errors import GradientError as GradientError
     from smir.errors import IRError as IRError
     from smir.errors import RangeError as RangeError
     from smir.errors import SmirError as SmirError
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _ERRORS = (
-    "ArgumentError BackendError FormError IRError RangeError SmirError "
+    "ArgumentError BackendError FormError GradientError IRError RangeError SmirError "
     "SpecCycleError SpecNameError SpecSyntaxError SpecTypeError"
 ).split()
 _HOME = {
@@ -42,10 +44,12 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "nn":  # loads torch
+        return import_module("smir.nn")
     if name not in _HOME:
         raise AttributeError(f"module 'smir' has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOME, "__version__"])
+    return sorted([*_HOME, "__version__", "nn"])

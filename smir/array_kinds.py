@@ -13,9 +13,12 @@ CPU = "cpu"
 
 
 def kind_of(value: object) -> str | None:
-    """`numpy`, `torch`, or None for anything else. Torch is looked for only where somebody has imported it."""
+    """`numpy`, `torch`, or None for anything else. Torch is looked for only where somebody has imported it.
+
+    Subclasses of numpy arrays that compute differently (masked arrays, matrices) are something else.
+    """
     if isinstance(value, np.ndarray):
-        return NUMPY
+        return None if isinstance(value, (np.ma.MaskedArray, np.matrix)) else NUMPY
     torch = sys.modules.get("torch")
     return TORCH if torch is not None and isinstance(value, torch.Tensor) else None
 
@@ -28,6 +31,17 @@ def dtype_of(array: Array) -> str:
 def device_of(array: Array) -> str:
     """`cpu`, `cuda:0`.."""
     return CPU if isinstance(array, np.ndarray) else str(array.device)
+
+
+def unreadable(array: Array) -> str | None:
+    """Why a tensor's elements can't be read one by one: `sparse`, `nested`, `without data`; None when they can."""
+    if isinstance(array, np.ndarray):
+        return None
+    if array.is_nested:
+        return "nested"
+    if array.is_meta:
+        return "without data"
+    return None if str(array.layout) == "torch.strided" else "sparse"
 
 
 def promote(dtypes: Iterable[str]) -> str:

@@ -23,6 +23,7 @@ from smir.array_kinds import (
     kind_of,
     promote,
     to_numpy,
+    unreadable,
     wants_gradient,
 )
 from smir.binding_shapes import Layout, check_states, find_layout
@@ -52,6 +53,11 @@ class Bound:
     kind: str
     dtype: str
     device: str
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """The arrays and states on which autograd is recording operations, by name."""
+        return frozenset(n for n, a in {**self.arrays, **self.states}.items() if wants_gradient(a))
 
     @property
     def state_dtype(self) -> str:
@@ -173,6 +179,8 @@ def _check_kinds(mixer: Mixer, values: Mapping[str, Any]) -> tuple[str, str]:
         if kind is None:
             _check_number(mixer, name, value)
             continue
+        if (why := unreadable(value)) is not None:
+            raise ArgumentError(f"{_label(name)} is a tensor that is {why}", hint="pass a dense tensor")
         device = device_of(value)
         if first is None:
             first = name, kind, device
@@ -222,9 +230,6 @@ def _check_types(arrays: Mapping[str, Array], kind: str) -> None:
             raise ArgumentError(
                 f"{_label(name)} holds {dtype_of(array)}, expected {', '.join(FLOATS[kind])}", hint=hint
             )
-        if wants_gradient(array):
-            raise ArgumentError(f"{_label(name)} requires a gradient, and there is no backward pass yet",
-                                hint="call under torch.no_grad(), or pass x.detach()")  # fmt: skip
 
 
 # ---- ranges -----------------------------------------------------------------------------------------------------

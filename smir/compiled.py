@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from smir.binding import bind
-from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form
+from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form, training_plan
 from smir.errors import ArgumentError, FormError
 from smir.execution import Backend, backend_for, find_backend
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.sizes import TIME_NAME
 from smir.ir.tile import STEP
-from smir.sampling import check_sizes, dimension_names
+from smir.sampling import check_counts, check_sizes, dimension_names
 from smir.source import Source
 from smir.specs import find_spec
 
@@ -68,6 +68,7 @@ class CompiledMixer:
         self.backend = backend
         self._form, self._chunk = form, chunk
         self._choices: dict[tuple[Any, ...], str] = {}
+        self._trained: dict[frozenset[str], dict[str, Cost]] = {}
 
     def __repr__(self) -> str:
         return f"<mixer {self.spec.name}, forms {', '.join(self.forms)}>"
@@ -88,9 +89,15 @@ class CompiledMixer:
         bound = bind(self.spec, args, named, state, check_ranges=check_ranges)
         backend = self._backend(self.backend or backend_for(bound))
         sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
-        form = self.form_for(bound.tokens, bound.batch * bound.heads, backend.name, **sizes)
+        costs = self._training_costs(bound.recorded) if bound.recorded else self._costs
+        form = self._form or self._cheapest(costs, backend.machine, bound.tokens, bound.batch * bound.heads, sizes)
         chunk = self._chunk_for(form, backend.machine, bound.tokens)
-        y, final = backend.run(self.compilation, form, bound, chunk)
+        if bound.recorded:
+            from smir.autograd import run_recorded
+
+            y, final = run_recorded(self.compilation, backend, form, bound, chunk)
+        else:
+            y, final = backend.run(self.compilation, form, bound, chunk)
         # a masked operator's recurrence has states of its own, which no call could give back
         own = {s.name: final[s.name] for s in self.spec.states}
         return bound.restore(y, own) if return_state else bound.output(y)
@@ -114,17 +121,22 @@ class CompiledMixer:
 
     def form_for(self, T: int, sequences: int = 1, backend: str | None = None, **sizes: int) -> str:
         """The form that a call would take at these sizes; `sequences` is batch times heads."""
-        if self._form is not None:
-            return self._form
-        if self.forms == (DIRECT,):
+        check_counts(T=T, sequences=sequences)
+        check_sizes(self.spec, sizes)
+        return self._form or self._cheapest(self._costs, self._backend(backend).machine, T, sequences, sizes)
+
+    def _cheapest(
+        self, costs: "Mapping[str, Cost]", machine: "Machine", T: int, sequences: int, sizes: Mapping[str, int]
+    ) -> str:
+        """The form with the smallest of these costs."""
+        if not costs:
             return DIRECT
         from smir.passes.select_form import select_form
 
         known = {**self.reference_sizes, **sizes}
-        machine = self._backend(backend).machine
-        key = (machine.name, T, sequences, *sorted(known.items()))
+        key = (id(costs), machine.name, T, sequences, *sorted(known.items()))
         if key not in self._choices:
-            self._choices[key] = select_form(self._costs, machine, T, known, sequences)
+            self._choices[key] = select_form(costs, machine, T, known, sequences)
         return self._choices[key]
 
     def plan(self, form: str | None = None) -> KernelPlan | None:
@@ -203,6 +215,15 @@ class CompiledMixer:
         from smir.passes.cost import plan_cost
 
         return {form: plan_cost(plan) for form, plan in self.compilation.plans.items()}
+
+    def _training_costs(self, wanted: frozenset[str]) -> "dict[str, Cost]":
+        """Those of a forward and a backward pass, for these gradients."""
+        if wanted not in self._trained:
+            from smir.passes.cost import plan_cost
+
+            plans = {form: training_plan(self.compilation, form, wanted) for form in self.compilation.plans}
+            self._trained[wanted] = {f: plan_cost(p.forward) + plan_cost(p.backward) for f, p in plans.items()}
+        return self._trained[wanted]
 
     def _backend(self, name: str | None) -> Backend:
         return find_backend(name or self.backend or DEFAULT_BACKEND)

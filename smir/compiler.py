@@ -1,14 +1,15 @@
 """The driver: one linear list of stages from a spec's text to the kernel plans of all its legal forms.
 
 Every stage takes what is known so far and adds one thing; after it, that thing is verified. What a form can't express
-is kept as an obstacle, for `explain`.
+is kept as an obstacle, for `explain`. The backward pass of a form has a list of stages of its own, which runs when
+gradients are asked for (`training_plan`).
 """
 
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from smir.errors import FormError
 from smir.ir.kernel import KernelPlan
@@ -16,6 +17,9 @@ from smir.ir.mixer import Mixer
 from smir.ir.operator import Obstacle, OperatorProgram
 from smir.ir.tile import CHUNKED, QUADRATIC, STEP, TileProgram
 from smir.source import Source
+
+if TYPE_CHECKING:
+    from smir.passes.saved_values import TrainingPlan
 
 # The spec as written, evaluated over the whole sequence by the mixer interpreter: legal when no other form is.
 DIRECT = "direct"
@@ -38,6 +42,10 @@ class Compilation:
     plans: Mapping[str, KernelPlan] = field(default_factory=dict)
     obstacles: Mapping[str, tuple[Obstacle, ...]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    # What gradients were asked for, by form and names: derived from the fields above whenever somebody asks.
+    gradients: dict[tuple[str, frozenset[str]], "Gradients"] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
 
     @property
     def spec(self) -> Mixer:
@@ -56,12 +64,34 @@ class Compilation:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Gradients:
+    """What is known about the backward pass of one form after the stages so far.
+
+    `forward` is the form's tile program and `differentiable` the one that is differentiated in its place; `adjoint`
+    computes the gradients `wanted` (names of inputs, parameters, initial states), `plan` is it as kernels that start
+    from the inputs alone, and `training` the forward and the backward kernels of a training step, with the values that
+    the one keeps for the other.
+    """
+
+    forward: TileProgram
+    differentiable: TileProgram
+    wanted: frozenset[str]
+    adjoint: TileProgram | None = None
+    plan: KernelPlan | None = None
+    training: "TrainingPlan | None" = None
+
+
+Known = TypeVar("Known", Compilation, Gradients)
+Product = TypeVar("Product")
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Known]):
     """One step of the compiler: `run` adds the field `product`, one IR or one per form."""
 
     name: str
     product: str
-    run: Callable[[Compilation], Compilation]
+    run: Callable[[Known], Known]
 
 
 @dataclass(frozen=True)
@@ -164,18 +194,102 @@ STAGES = (
 )
 
 
+# ---- gradients --------------------------------------------------------------------------------------------------
+
+
+def adjoint_plan(done: Compilation, form: str, wanted: frozenset[str], options: Options = Options()) -> KernelPlan:
+    """The kernels of the gradients named in `wanted` (inputs, parameters, initial states), from the inputs alone.
+
+    They take the inputs and the cotangent `d_y`, and as initial states those of the call and the cotangents
+    `d_<state>` of the final ones. Gradients are results `d_<name>`, those of initial states final states `d_<state>`.
+    """
+    return _made(gradients(done, form, wanted, options).plan)
+
+
+def training_plan(done: Compilation, form: str, wanted: frozenset[str], options: Options = Options()) -> "TrainingPlan":
+    """The same for a training step: the forward pass keeps what the backward pass would pay more to compute again."""
+    return _made(gradients(done, form, wanted, options).training)
+
+
+def gradients(done: Compilation, form: str, wanted: frozenset[str], options: Options = Options()) -> Gradients:
+    """All adjoint stages in order, once for each form and each set of names. Raises FormError for the direct form."""
+    require_form(done, form)
+    if form == DIRECT:
+        raise FormError(f"{done.spec.name} has no gradients: it only runs as written",
+                        hint="`explain` says which law rules programs, and so their adjoints, out")  # fmt: skip
+    key = form, wanted
+    if key not in done.gradients:
+        known = Gradients(done.tiles[form], _differentiable(done, form), wanted)
+        for stage in ADJOINT_STAGES:
+            known = stage.run(known)
+            _inspect(stage, known, options)
+        done.gradients[key] = known
+    return done.gradients[key]
+
+
+def _made(product: Product | None) -> Product:
+    assert product is not None, "a stage is missing"
+    return product
+
+
+def _differentiable(c: Compilation, form: str) -> TileProgram:
+    """The tile program whose adjoint is the form's backward pass.
+
+    A quadratic form that visits pairs of chunks has none of its own; as one chunk of the whole sequence it is the
+    chunked program.
+    """
+    program = c.tiles[form]
+    if form != QUADRATIC or all(s.order in ("forward", "backward") for s in program.scans):
+        return program
+    return replace(c.tiles[CHUNKED], form=QUADRATIC)
+
+
+def _differentiate(g: Gradients) -> Gradients:
+    from smir.passes.adjoint_program import adjoint_program
+
+    return replace(g, adjoint=adjoint_program(g.differentiable, g.wanted))
+
+
+def _simplify(g: Gradients) -> Gradients:
+    from smir.passes.simplify_tiles import simplify
+
+    return replace(g, adjoint=simplify(_made(g.adjoint)))
+
+
+def _partition_adjoint(g: Gradients) -> Gradients:
+    from smir.passes.partition import partition
+
+    return replace(g, plan=partition(_made(g.adjoint)))
+
+
+def _save_values(g: Gradients) -> Gradients:
+    from smir.passes.saved_values import training_plan as plan
+
+    return replace(g, training=plan(g.forward, _made(g.adjoint)))
+
+
+ADJOINT_STAGES = (
+    Stage("differentiate", "adjoint", _differentiate),
+    Stage("simplify adjoint", "adjoint", _simplify),
+    Stage("partition adjoint", "plan", _partition_adjoint),
+    Stage("save values", "training", _save_values),
+)
+
+
 # ---- between stages ---------------------------------------------------------------------------------------------
 
 
-def products(stage: Stage, done: Compilation) -> dict[str, Any]:
-    """What a stage made, by title: one IR, or one per form."""
+def products(stage: Stage[Known], done: Known) -> dict[str, Any]:
+    """What a stage made, by title: one IR, or one per form or direction."""
     value = getattr(done, stage.product)
+    if stage.product == "training":
+        return {f"{stage.name} (forward)": value.forward, f"{stage.name} (backward)": value.backward}
     if isinstance(value, Mapping):
         return {f"{stage.name} ({form})": ir for form, ir in value.items()}
     return {} if value is None else {stage.name: value}
 
 
-def _inspect(stage: Stage, done: Compilation, options: Options) -> None:
+def _inspect(stage: Stage[Known], done: Known, options: Options) -> None:
     from smir.ir.printer import print_ir
     from smir.ir.verifier import verify
 

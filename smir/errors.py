@@ -50,6 +50,10 @@ class ArgumentError(SmirError):
     """A call with wrong, missing or extra arguments, shapes, dtypes or devices."""
 
 
+class GradientError(SmirError):
+    """A derivative that isn't computed."""
+
+
 class RangeError(SmirError):
     """A value outside the range that the spec promises."""
 

@@ -4,24 +4,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smir.array_kinds import TORCH
+from smir.array_kinds import TORCH, to_numpy
 from smir.binding import Bound
 from smir.compiler import DIRECT, Compilation
 from smir.errors import BackendError, FormError
+from smir.ir.kernel import KernelPlan
+from smir.ir.tile import OUTPUT
 
 if TYPE_CHECKING:
     from smir.passes.select_form import Machine
 
 Results = tuple[Any, Mapping[str, Any]]
+Arrays = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`run` gives y and the final states in canonical layout; `sources` the program's files by name."""
+    """`run` gives y and the final states of a call in canonical layout; `sources` the program's files by name.
+
+    `run_plan(plan, arrays, states, chunk)` runs any plan, forward or adjoint, on the caller's arrays: its tensors by
+    name (results, and the values it keeps) and its final states.
+    """
 
     name: str
     machine_name: str
     run: Callable[[Compilation, str, Bound, int], Results]
+    run_plan: Callable[[KernelPlan, Arrays, Arrays, int], tuple[Arrays, Arrays]]
     sources: Callable[[Compilation, str, int], dict[str, str]]
 
     @property
@@ -46,17 +54,25 @@ def backend_for(bound: Bound) -> str:
 
 def _run_numpy(done: Compilation, form: str, bound: Bound, chunk: int) -> Results:
     from smir.backends.numpy_reference.mixer_interpreter import run_mixer
-    from smir.backends.numpy_reference.plan_interpreter import run_plan
 
-    arrays, states = bound.numpy()
     if form == DIRECT:
-        return run_mixer(done.spec, arrays, states)
-    return run_plan(done.plans[form], _widened(arrays), _widened(states), chunk=chunk)
+        return run_mixer(done.spec, *bound.numpy())
+    results, final = _run_numpy_plan(done.plans[form], bound.arrays, bound.states, chunk)
+    return results[OUTPUT], final
 
 
-def _widened(arrays: Mapping[str, Any]) -> dict[str, Any]:
-    """16-bit floats as 32-bit ones: numpy has no fast arithmetic for them."""
-    return {name: a.astype("float32") if a.dtype.itemsize < 4 else a for name, a in arrays.items()}
+def _run_numpy_plan(plan: KernelPlan, arrays: Arrays, states: Arrays, chunk: int) -> tuple[Arrays, Arrays]:
+    """CPU tensors of 32 and 64 bits share their memory with the arrays that this runs on."""
+    from smir.backends.numpy_reference.plan_interpreter import run_results
+
+    read = {leaf.name for leaf in plan.leaves} | {b.name for b in plan.given}
+    return run_results(plan, _native({n: arrays[n] for n in read}), _native(states), chunk=chunk)
+
+
+def _native(arrays: Arrays) -> dict[str, Any]:
+    """As numpy arrays, 16-bit floats as 32-bit ones: numpy has no fast arithmetic for them."""
+    found = {name: to_numpy(a) for name, a in arrays.items()}
+    return {name: a.astype("float32") if a.dtype.itemsize < 4 else a for name, a in found.items()}
 
 
 def _numpy_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
@@ -74,6 +90,13 @@ def _run_triton(done: Compilation, form: str, bound: Bound, chunk: int) -> Resul
     return run_triton(_plan(done, form, "triton"), bound.arrays, bound.states, chunk=chunk)
 
 
+def _run_triton_plan(plan: KernelPlan, arrays: Arrays, states: Arrays, chunk: int) -> tuple[Arrays, Arrays]:
+    from smir.backends.triton_gpu import runtime
+
+    # looked up here, so that forward calls need no more than `run_triton`
+    return runtime.run_triton_results(plan, arrays, states, chunk)  # type: ignore[attr-defined, no-any-return]
+
+
 def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
     from smir.backends.triton_gpu.emit import emit
 
@@ -88,6 +111,6 @@ def _plan(done: Compilation, form: str, backend: str) -> Any:
 
 
 BACKENDS = {
-    "numpy": Backend("numpy", "numpy", _run_numpy, _numpy_sources),
-    "triton": Backend("triton", "gpu", _run_triton, _triton_sources),
+    "numpy": Backend("numpy", "numpy", _run_numpy, _run_numpy_plan, _numpy_sources),
+    "triton": Backend("triton", "gpu", _run_triton, _run_triton_plan, _triton_sources),
 }

@@ -35,8 +35,20 @@ def check_sizes(mixer: Mixer, sizes: Mapping[str, int]) -> None:
     for name, size in sizes.items():
         if name not in names:
             raise ArgumentError(f"{mixer.name} has no dimension {name!r}", hint=f"it has {', '.join(names) or 'none'}")
-        if size < 1:
-            raise ArgumentError(f"dimension {name} can't have the size {size}", hint="sizes are positive")
+        if not is_count(size):
+            raise ArgumentError(f"dimension {name} can't have the size {size!r}", hint="sizes are positive integers")
+
+
+def is_count(value: object) -> bool:
+    """Whether this is a positive whole number."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(value >= 1)
+
+
+def check_counts(**counts: object) -> None:
+    """Raises ArgumentError for the first of these keywords that isn't a positive whole number."""
+    for name, value in counts.items():
+        if not is_count(value):
+            raise ArgumentError(f"{name} is a positive whole number, not {value!r}", hint=f"for example {name}=2")
 
 
 def known_sizes(mixer: Mixer, sizes: Mapping[str, int] | None) -> dict[str, int]:
@@ -60,6 +72,7 @@ def sample(
     zero of a divisor no two programs agree. With `extreme`, about a fifth of the values of inputs with a promised range
     are its end points or close: exact resets (`-inf`, 0), very strong decays, exact zeros.
     """
+    check_counts(B=B, T=T, H=H)
     rng = np.random.default_rng(seed)
     known = {**known_sizes(mixer, sizes), TIME_NAME: T}
     arrays, divisors = {}, divisor_names(mixer)

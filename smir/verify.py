@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.compiler import DIRECT, Compilation
-from smir.errors import ArgumentError
 from smir.ir.formula import formula
 from smir.ir.tile import STEP, TileProgram
 from smir.passes.exponents import USER, Exponent, exponent_report
-from smir.sampling import sample, sample_states
+from smir.sampling import check_counts, sample, sample_states
 
 Array = NDArray[Any]
 Results = dict[str, Array]
@@ -83,8 +82,7 @@ class Report:
 def verify(done: Compilation, *, chunk: int = 16, B: int = 2, T: int = 50, H: int = 2,
            sizes: Mapping[str, int] | None = None, seed: int = 0) -> Report:  # fmt: skip
     """Compares every legal form with the oracle; `sizes` are those of the spec's dimension names."""
-    if min(chunk, B, T, H) < 1:
-        raise ArgumentError(f"verify needs positive sizes, not chunk={chunk}, B={B}, T={T}, H={H}")
+    check_counts(chunk=chunk, B=B, T=T, H=H)
     rows = [row for case in CASES for row in _case_rows(done, case, chunk, (B, T, H), sizes, seed)]
     exps = {text for program in done.tiles.values() for text in unproved(program)}
     return Report(

@@ -62,6 +62,8 @@ def measure(
     pairs = [(axis, size) for axes, shape in shapes for axis, size in zip(axes, (*shape, 1, 1), strict=False)]
     solved = solve_sizes([(Dim.parse(axis), size) for axis, size in pairs if axis not in (ONE, CHUNK)], {})
     batch, time, heads = tokens[0].shape[:3]
+    # rows beyond the next power of two would only be padding
+    chunk = min(chunk, 1 << (time - 1).bit_length())
     dtype = np.result_type(*(a.dtype for a in tokens))
     return Extent(batch, time, heads, chunk, {**solved, ONE: 1, CHUNK: chunk}, dtype)
 

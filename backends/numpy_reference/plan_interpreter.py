@@ -9,10 +9,12 @@ import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from smir.backends.numpy_reference.evaluate import Leaves, Schedule, run_schedule, schedule
 from smir.backends.numpy_reference.layout import (
@@ -28,7 +30,7 @@ from smir.backends.numpy_reference.layout import (
 )
 from smir.errors import IRError
 from smir.ir.graph import Node, reaches, walk
-from smir.ir.kernel import PER_SEQUENCE, Kernel, KernelPlan, Loop, Store
+from smir.ir.kernel import PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, CARRIED, COL, OUTPUT, PARAM, QUADRATIC, ROW, STEP, TOKEN, Carry
 
 Array = Any
@@ -36,8 +38,6 @@ Array = Any
 CACHED_ELEMENTS = 1 << 17
 # Elements of an input from which on several threads share a run.
 THREADED_ELEMENTS = 1 << 18
-# Multiplications up to which OpenBLAS computes a product in the calling thread.
-SINGLE_THREADED_PRODUCT = 1 << 18
 
 
 def run_plan(
@@ -61,6 +61,9 @@ def run_results(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """All results by tensor and the final states `[B, H, *dims]`, in the inputs' float type.
 
+    Buffers that the plan saves are among the results, those that it is given among the `arrays`, both
+    `[B, H, chunks, rows, cols]` and at least float32.
+
     `arrays`: inputs `[B, T, H, *dims]` and parameters `[H, *dims]` by name; `states`: initial states, those not
     given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
     at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
@@ -72,38 +75,42 @@ def run_results(
     elif plan.form == QUADRATIC and not any(_inner(k) for k in plan.kernels):
         extent = measure(plan.leaves, carries, arrays, states or {}, extent.time)
     memory = {r.name: empty_result(r, extent) for r in plan.results}
-    views = {name: view for name, (_, view) in memory.items()}
-    parts = _head_parts(plan, extent)
-    with ThreadPoolExecutor(len(parts)) as pool:
-        finals = list(pool.map(lambda heads: _run_heads(plan, arrays, states or {}, extent, heads, views), parts))
+    saved = {b.name: _saved_memory(b, extent) for b in plan.saved}
+    views = {name: view for name, (_, view) in memory.items()} | saved
+    parts = _head_parts(extent)
+
+    def run(heads: slice) -> dict[str, Array]:
+        return _run_heads(plan, arrays, states or {}, extent, heads, views)
+
+    if len(parts) == 1:
+        finals = [run(parts[0])]
+    else:
+        # products in threads of their own: further threads inside the library would only wait for each other
+        with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(parts)) as pool:
+            finals = list(pool.map(run, parts))
     final = {name: np.concatenate([f[name] for f in finals], axis=1) for name in finals[0]}
-    return added_up((r, finished_result(memory[r.name][0], r, extent)) for r in plan.results), final
+    return added_up((r, finished_result(memory[r.name][0], r, extent)) for r in plan.results) | saved, final
 
 
-def _head_parts(plan: KernelPlan, extent: Extent) -> list[slice]:
-    """Heads are independent: each processor takes some of them, if the run is long enough to be worth it.
+def _saved_memory(b: Buffer, extent: Extent) -> Array:
+    chunks = 1 if b.extent == PER_SEQUENCE else extent.chunks
+    shape = (extent.batch, extent.heads, chunks, *extent.shape(b.rows, b.cols))
+    return np.empty(shape, np.result_type(extent.dtype, np.float32))
 
-    Not where products are so large that the linear algebra library starts threads of its own: both together
-    wait for each other.
-    """
+
+def _head_parts(extent: Extent) -> list[slice]:
+    """Heads are independent: each processor takes some of them, if the run is long enough to be worth it."""
     widest = max(extent.sizes.values())
     long_enough = extent.batch * extent.time * extent.heads * widest >= THREADED_ELEMENTS
-    share = long_enough and _largest_product(plan, extent) <= SINGLE_THREADED_PRODUCT
-    count = min(extent.heads, os.cpu_count() or 1) if share else 1
+    count = min(extent.heads, os.cpu_count() or 1) if long_enough else 1
     edges = [extent.heads * part // count for part in range(count + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
 
 
-def _largest_product(plan: KernelPlan, extent: Extent) -> int:
-    """Multiplications of the largest matrix product of a plan."""
-    sizes = [extent.chunk**2]
-    for node in walk(n for k in plan.kernels for n in k.roots()):
-        if node.op == "dot":
-            rows, inner = extent.shape(node.args[0].type.rows, node.args[0].type.cols)
-            sizes.append(rows * inner * extent.axis(node.type.cols))
-        elif node.op in ("segment_sum", "cumsum"):
-            sizes.append(extent.chunk**2 * extent.axis(node.type.cols))
-    return max(sizes)
+@cache
+def _libraries() -> ThreadpoolController:
+    """The linear algebra libraries of this process; looking for them takes milliseconds."""
+    return ThreadpoolController()
 
 
 def _run_heads(
@@ -120,6 +127,7 @@ def _run_heads(
     given = {name: state[:, heads] for name, state in states.items()}
     # parameters' results have their heads in the same place: [B, H, chunks, ..]
     own_views = {name: view[:, heads] for name, view in views.items()}
+    own_views |= {b.name: arrays[b.name][:, heads] for b in plan.given}
     run = _Run(plan, own, given, replace(extent, heads=heads.stop - heads.start), own_views)
     with np.errstate(all="ignore"):
         for kernel in plan.kernels:

@@ -16,10 +16,11 @@ from typing import Any
 from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
-from smir.backends.triton_gpu.options import DEFAULT_CHUNK, Options, default_options
+from smir.backends.triton_gpu.options import Options, default_chunk, default_options
 from smir.backends.triton_gpu.runtime import launcher
 from smir.backends.triton_gpu.symbols import tensors
 from smir.errors import BackendError
+from smir.ir.dims import Dim
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import STEP, TOKEN
 
@@ -55,14 +56,14 @@ HEADINGS = ("kernel", "target", "shared bytes", "registers", "stack bytes", "war
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes of a compilation: dimensions by name, and what a caller would choose."""
+    """Sizes of a compilation: dimensions by name, and what a caller would choose (None: the defaults)."""
 
     sizes: Mapping[str, int]
     dtype: str = "bfloat16"
     batch: int = 4
     time: int = 4096
     heads: int = 16
-    chunk: int = DEFAULT_CHUNK
+    chunk: int | None = None
     options: Options | None = None
 
 
@@ -101,28 +102,37 @@ class _Recorder:
 
 def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list[tuple[str, Any, dict[str, Any]]]:
     """(kernel name, jitted function, launch keywords) of every launch that the plan would make."""
-    launch = launcher(plan, Facts.of_sizes(dict(workload.sizes)))
+    sizes, float32 = _axis_sizes(plan, workload), workload.dtype == "float32"
+    chunk = workload.chunk or default_chunk(sizes, float32)
+    launch = launcher(plan, Facts.of_sizes(sizes))
     module = import_module(launch.__module__)
     launches: list[tuple[str, Any, dict[str, Any]]] = []
     recorders = {k.name: _Recorder(k.name, getattr(module, k.name), launches) for k in plan.kernels}
-    keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": workload.chunk}
+    keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
     precision = "ieee" if target.startswith("gfx") else module.PRECISION
     inverse = "ieee" if target.startswith("gfx") else module.SHORT_INVERSE
     scope = {**vars(module), **recorders, "SHORT_INVERSE": inverse}
     function = type(launch)(launch.__code__, scope, None, launch.__defaults__, launch.__closure__)
     function.__kwdefaults__ = launch.__kwdefaults__
-    options = {**default_options(plan, workload.sizes, workload.chunk), **(workload.options or {})}
-    function(*_meta_tensors(plan, workload), options=options, precision=precision, **keywords)
+    defaults = default_options(plan, sizes, chunk, float32)
+    options = {**defaults, **(workload.options or {})}
+    function(*_meta_tensors(plan, workload, sizes), options=options, precision=precision, **keywords)
     return launches
 
 
-def _meta_tensors(plan: KernelPlan, workload: Workload) -> list[Any]:
+def _axis_sizes(plan: KernelPlan, workload: Workload) -> dict[str, int]:
+    """The size of every axis that a tensor of the plan has."""
+    axes = {axis for leaf in tensors(plan) for axis in tensor_axes(leaf.rows, leaf.cols, leaf.kind)}
+    return {axis: Dim.parse(axis).size(workload.sizes) for axis in axes}
+
+
+def _meta_tensors(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]) -> list[Any]:
     import torch
 
     made = []
     for leaf in tensors(plan):
         leading = (workload.batch, workload.time, workload.heads) if leaf.kind == TOKEN else (workload.heads,)
-        dims = [workload.sizes[a] if a != "1" else 1 for a in tensor_axes(leaf.rows, leaf.cols, leaf.kind)]
+        dims = [sizes[axis] for axis in tensor_axes(leaf.rows, leaf.cols, leaf.kind)]
         made.append(torch.empty(*leading, *dims, dtype=getattr(torch, workload.dtype), device="meta"))
     return made
 

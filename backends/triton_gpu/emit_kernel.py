@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass, replace
 
+from smir.backends.triton_gpu.emit_carries import advance, is_constant, print_initial
 from smir.backends.triton_gpu.emit_tiles import INDENT, Block, TilePrinter
 from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import HELPERS, Argument, Frame
-from smir.backends.triton_gpu.names import comment, identifier, word
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
-from smir.backends.triton_gpu.spelling import number
+from smir.backends.triton_gpu.names import comment, identifier, word
 from smir.backends.triton_gpu.thin_products import without_thin_products
 from smir.backends.triton_gpu.transposes import without_transposed_products
 from smir.ir import tile
@@ -78,9 +78,10 @@ def _name_roots(printer: TilePrinter, kernel: Kernel) -> None:
 
 def _print_loop(p: TilePrinter, loop: Loop) -> None:
     """A scan: the carries' start, the loop over chunks, and what is stored after it."""
-    for carry in loop.scan.carries:
-        _print_initial(p, carry)
-    p.begin(loop.scan.carries)
+    moving = tuple(c for c in loop.scan.carries if not is_constant(c))
+    p.constants |= {c.load: c for c in loop.scan.carries if is_constant(c)}
+    for carry in moving:
+        p.know(carry.load, print_initial(p, carry))
     header, definitions = _LOOPS[loop.scan.order]
     with p.nested(header, _changing(p, loop)) as block:
         for name, text in (
@@ -90,7 +91,7 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
             block.add(f"{name} = {text}")
         for store in loop.stores:
             _print_store(p, store)
-        _advance(p, loop.scan.carries)
+        advance(p, moving)
         block.lines[:] = _without_unused(block.lines, INDENT * block.depth)
     for store in loop.final_stores:
         _print_store(p, store)
@@ -105,36 +106,19 @@ _LOOPS = {
 
 
 def _chunk_definitions(prefix: str) -> tuple[tuple[str, str], ...]:
-    """Where a chunk starts, how many tokens are left from there, and which of its rows are tokens."""
+    """A chunk's number among all, where it starts, how many tokens are left there, and which rows are tokens."""
     chunk = "col_chunk" if prefix else "chunk"
     return (
+        ("there" if prefix else "here", f"sequence * chunks + {chunk}"),
         (f"{prefix}start", f"tl.cast({chunk} * CHUNK, tl.int64)"),
         (f"{prefix}left", f"time - {chunk} * CHUNK"),
         (f"{prefix}inside", f"row < {prefix}left"),
     )
 
 
-def _print_initial(p: TilePrinter, carry: Carry) -> None:
-    name = p.frame.names.new(identifier(carry.name))
-    p.carried[carry.name] = name
-    fill = f"{name} = tl.full({p.frame.shape(carry.rows, carry.cols)}, {number(carry.initial).text}, tl.float32)"
-    mask = p.frame.padding_mask(carry.load) if carry.initial else ""
-    lines = [fill] + ([f"{name} = tl.where({mask}, {name}, 0.0)"] if mask else [])
-    if carry.state is None:
-        for line in lines:
-            p.line(line)
-        return
-    pointer, load = p.frame.load_initial(carry)
-    p.line(f"if {pointer} is None:")
-    for line in lines:
-        p.line(INDENT + line)
-    p.line("else:")
-    p.line(f"{INDENT}{name} = {load}.to(tl.float32)")
-
-
 def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
     """What differs from one iteration to the next."""
-    own = {c.name for c in loop.scan.carries}
+    own = {c.name for c in loop.scan.carries if not is_constant(c)}
     over_columns = loop.scan.order in ("earlier", "later")
 
     def changes(node: Node) -> bool:
@@ -147,32 +131,6 @@ def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
         return node["kind"] in (TOKEN, BUFFER) and (not over_columns or node["block"] == COL)
 
     return reaches(p.roots, changes)
-
-
-def _advance(p: TilePrinter, carries: tuple[Carry, ...]) -> None:
-    """Moves all carries on at once: a value still needed by a later one goes through a name of its own."""
-    pending: list[tuple[str, str]] = []
-    for position, carry in enumerate(carries):
-        text = _next(p, carry)
-        later = [c.next for c in carries[position + 1 :]]
-        if p.still_needs(carry.load, later):
-            name = p.frame.names.new(f"{identifier(carry.name)}_next")
-            p.line(f"{name} = {text}")
-            pending.append((p.carried[carry.name], name))
-        else:
-            p.line(f"{p.carried[carry.name]} = {text}")
-    for name, value in pending:
-        p.line(f"{name} = {value}")
-
-
-def _next(p: TilePrinter, carry: Carry) -> str:
-    """The carry's new value, with zeros in the padding."""
-    text = p.value(carry.next).text
-    if carry.next.op == "const":
-        return f"tl.full((), {text}, tl.float32)"
-    axes = [s for s in (0, 1) if p.frame.is_padded((carry.rows, carry.cols)[s]) and p.padding(carry.next, s) != 0.0]
-    mask = p.frame.padding_mask(carry.next, axes)
-    return f"tl.where({mask}, {text}, 0.0)" if mask else text
 
 
 def _print_store(p: TilePrinter, store: Store) -> None:
@@ -243,7 +201,7 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
     else:
         lines.append("chunk = program // heads % chunks")
         lines.append("batch = tl.cast(program // heads // chunks, tl.int64)")
-    lines.append("row = tl.arange(0, CHUNK)")
+    lines += ["sequence = batch * heads + head", "row = tl.arange(0, CHUNK)"]
     lines += [text for _, text in frame.axis_definitions()]
     lines += frame.bases.values()
     if not kernel.sequential:
@@ -268,4 +226,6 @@ def _without_unused(lines: list[str], indent: str) -> list[str]:
     return kept[::-1]
 
 
-_INDEX = frozenset("program head batch chunk col_chunk row start left inside col_start col_left col_inside".split())
+_INDEX = frozenset(
+    "program head batch chunk col_chunk row sequence here there start left inside col_start col_left col_inside".split()
+)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from smir.backends.triton_gpu.emit_carries import print_initial
 from smir.backends.triton_gpu.emit_levels import level_operands, print_level_sum
 from smir.backends.triton_gpu.frame import over
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
@@ -20,7 +21,7 @@ ROW_BY_COL = "row[:, None] {} row[None, :]"
 
 def _load(p: "TilePrinter", n: Node) -> Text:
     if n["kind"] == CARRIED:
-        return Text(p.carried[n["name"]])
+        return p.know(n, print_initial(p, p.constants[n]))
     loaded = p.frame.load(n)
     return Text(loaded if n in p.raw or p.is_float32(n) else f"{loaded}.to(tl.float32)")
 

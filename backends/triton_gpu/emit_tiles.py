@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from smir.backends.triton_gpu.emit_ops import RULES
 from smir.backends.triton_gpu.emit_levels import level_operands
+from smir.backends.triton_gpu.emit_ops import RULES
 from smir.backends.triton_gpu.frame import Frame
 from smir.backends.triton_gpu.naming import suggest
 from smir.backends.triton_gpu.padding import PaddingOf, axis_of
@@ -47,7 +47,7 @@ class TilePrinter:
         self.blocks = [Block(1)]
         self.inside: list[Set[Node]] = []
         self.wanted: dict[Node, str] = {}
-        self.carried: dict[str, str] = {}
+        self.constants: dict[Node, Carry] = {}
         self.roots = tuple(roots)
         self.uses = Counter(a for n in walk(self.roots) for a in n.args)
         self.uses.update(self.roots)
@@ -123,7 +123,7 @@ class TilePrinter:
     def _inlines(self, node: Node, text: Text) -> bool:
         if node.op in ALWAYS_NAMED or node in self.wanted:
             return False
-        return self.uses[node] <= 1 and len(text.text) <= LONGEST_INLINE or node.op == "transpose"
+        return (self.uses[node] <= 1 and len(text.text) <= LONGEST_INLINE) or node.op == "transpose"
 
     def bind(self, node: Node, text: str, name: str | None = None) -> Text:
         """Assigns a value to a new name in the current block."""
@@ -136,11 +136,6 @@ class TilePrinter:
         text = Text(name, ATOM)
         self.blocks[self._depth].known[node] = text
         return text
-
-    def begin(self, carries: Iterable[Carry]) -> None:
-        """From here on these carries are loaded by their variables' names."""
-        for carry in carries:
-            self.know(carry.load, self.carried[carry.name])
 
     def still_needs(self, leaf: Node, roots: Iterable[Node]) -> bool:
         """Whether printing these values would read the leaf again."""

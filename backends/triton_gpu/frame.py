@@ -19,7 +19,7 @@ HELPERS = (
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "
-    "start inside left col_start col_inside col_left level visited distance".split()
+    "sequence here there start inside left col_start col_inside col_left level visited distance".split()
 ) | frozenset(HELPERS)
 
 
@@ -181,15 +181,15 @@ class Frame:
         rows, cols = (buffer.cols, buffer.rows) if transposed else (buffer.rows, buffer.cols)
         pointer = self._pointer(BUFFER_SYMBOL, buffer.name)
         if buffer.extent == PER_CHUNK:
-            tile = f"((batch * heads + head) * chunks + {'col_chunk' if col else 'chunk'})"
+            tile = "there" if col else "here"
         elif buffer.extent == PER_SEQUENCE:
-            tile = "(batch * heads + head)"
+            tile = "sequence"
         else:
             return self._output_address(pointer, rows, cols, "col_start" if col else "start")
         return self._dense(pointer, tile, rows, cols, transposed)
 
     def _state_address(self, pointer: str, rows: str, cols: str, transposed: bool) -> str:
-        return self._dense(pointer, "(batch * heads + head)", rows, cols, transposed)
+        return self._dense(pointer, "sequence", rows, cols, transposed)
 
     def _dense(self, pointer: str, tile: str, rows: str, cols: str, transposed: bool) -> str:
         """A tile of a contiguous tensor of tiles; `transposed`: in memory its columns come first."""

@@ -234,8 +234,14 @@ def _angle_axes(kernel: Kernel) -> set[str]:
     return {type_.rows if axis == 0 else type_.cols for type_, axis in angles}
 
 
-_CONSTANTS = {"CHUNK": "chunk", "LEVELS": "chunk.bit_length() - 1", "PRODUCT": "TYPES[dtype]", "PRECISION": "precision",
-              "INVERSE_PRECISION": "precision if dtype == torch.float32 else SHORT_INVERSE", "PARTS": "parts"}  # fmt: skip
+_CONSTANTS = {
+    "CHUNK": "chunk",
+    "LEVELS": "chunk.bit_length() - 1",
+    "PRODUCT": "TYPES[dtype]",
+    "PRECISION": "precision",
+    "INVERSE_PRECISION": "precision if dtype == torch.float32 else SHORT_INVERSE",
+    "PARTS": "parts",
+}
 
 
 def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]:

@@ -7,8 +7,17 @@ from smir.ir.tile import COL, ONE, TOKEN
 
 LONGEST = 20
 NameOf = Callable[[Node], str | None]
-_PREFIX = {"exp": "exp_", "log": "log_", "mask": "masked_", "rotate": "rotated_", "neg": "minus_", "valid_rows": "valid_",
-           "max": "clamped_", "min": "clamped_", "broadcast": "wide_"}  # fmt: skip
+_PREFIX = {
+    "exp": "exp_",
+    "log": "log_",
+    "mask": "masked_",
+    "rotate": "rotated_",
+    "neg": "minus_",
+    "valid_rows": "valid_",
+    "max": "clamped_",
+    "min": "clamped_",
+    "broadcast": "wide_",
+}
 _SUFFIX = {
     "segment_sum": "_segments",
     "pair_distance": "_distance",
@@ -16,8 +25,17 @@ _SUFFIX = {
     "reduce_max": "_max",
     "transpose": "_t",
 }
-_PLAIN = {"add": "total", "sub": "difference", "mul": "product", "div": "ratio", "where": "chosen", "unit_inverse": "inverse",
-          "level_sum": "scores", "dot": "product"}  # fmt: skip
+_PLAIN = {
+    "add": "total",
+    "sub": "difference",
+    "mul": "product",
+    "dot": "product",
+    "div": "ratio",
+    "where": "chosen",
+    "unit_inverse": "inverse",
+    "level_sum": "scores",
+    "level_mask": "level_scores",
+}
 
 
 def suggest(node: Node, name_of: NameOf) -> str:

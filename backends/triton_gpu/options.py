@@ -13,7 +13,7 @@ from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
 from smir.ir.tile import CHUNK, ONE, STEP
 
-DEFAULT_CHUNK = 64
+DEFAULT_CHUNK, WIDE_CHUNK = 64, 32
 NOMINAL_SIZE = 128
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
 # Elements of all computed tiles together from which a kernel gets eight warps.
@@ -23,18 +23,28 @@ FREE = frozenset("load const transpose broadcast".split())
 Options = dict[str, dict[str, int]]
 
 
-def default_options(plan: KernelPlan, sizes: Mapping[str, int] | None = None, chunk: int = DEFAULT_CHUNK) -> Options:
-    """Options of every kernel by name. Dimensions without a size count as 128."""
-    rows = 1 if plan.form == STEP else chunk
-    return {kernel.name: _kernel_options(kernel, {ONE: 1, CHUNK: rows, **(sizes or {})}) for kernel in plan.kernels}
+def default_chunk(sizes: Mapping[str, int], float32: bool) -> int:
+    """Tokens a chunk: fewer where float32 operands of wide tiles would fill the shared memory."""
+    return WIDE_CHUNK if float32 and any(padded(size) >= NOMINAL_SIZE for size in sizes.values()) else DEFAULT_CHUNK
 
 
-def _kernel_options(kernel: Kernel, sizes: Mapping[str, int]) -> dict[str, int]:
+def default_options(
+    plan: KernelPlan,
+    sizes: Mapping[str, int] | None = None,
+    chunk: int = DEFAULT_CHUNK,
+    float32: bool = False,
+) -> Options:
+    """Options of every kernel by name. Dimensions without a size count as 128; `float32`: so are products' operands."""
+    known = {ONE: 1, CHUNK: 1 if plan.form == STEP else chunk, **(sizes or {})}
+    return {kernel.name: _kernel_options(kernel, known, 2 if float32 else 1) for kernel in plan.kernels}
+
+
+def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int) -> dict[str, int]:
     # a state with a whole axis is cut into narrow blocks: more programs, and it stays in registers
     narrow = kernel.sequential and any(role == FULL for _, role in kernel.roles)
     width = NARROW_BLOCK if narrow else WIDE_BLOCK
     blocks = {axis: min(width, _block(axis, sizes)) for axis, role in kernel.roles if role == GRID}
-    elements = sum(_elements(n, blocks, sizes) for n in walk(kernel.roots()) if n.op not in FREE)
+    elements = weight * sum(_elements(n, blocks, sizes) for n in walk(kernel.roots()) if n.op not in FREE)
     limit = SEQUENTIAL_ELEMENTS if kernel.sequential else PARALLEL_ELEMENTS
     warps = 8 if elements >= limit else 4
     return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": 2}

@@ -67,7 +67,7 @@ def _zero_or_varies(padding: Padding) -> Padding:
 def _pointwise(op: str, values: list[Padding]) -> Padding:
     if any(v is not None and not math.isfinite(v) for v in values) and op not in ("max", "min", "where"):
         return UNSAFE
-    if op in ("mul", "div") and values[0] == 0.0 or op == "mul" and values[1] == 0.0:
+    if (op in ("mul", "div") and values[0] == 0.0) or (op == "mul" and values[1] == 0.0):
         return UNSAFE if op == "div" and values[1] == 0.0 else 0.0
     if any(v is None for v in values):
         return values[1] if op == "where" and values[1] == values[2] else VARIES

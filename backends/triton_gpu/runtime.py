@@ -10,7 +10,7 @@ from smir.backends.triton_gpu.emit import emit
 from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
-from smir.backends.triton_gpu.options import DEFAULT_CHUNK, Options, default_options
+from smir.backends.triton_gpu.options import Options, default_chunk, default_options
 from smir.backends.triton_gpu.symbols import INITIAL, state_carries, symbols, tensors
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
@@ -29,27 +29,30 @@ def run_triton(
     """The output `[B, T, H, *dims]` and the final states `[B, H, *dims]` (float32).
 
     `arrays` are torch tensors in canonical layout, all on one CUDA device (with TRITON_INTERPRET=1: on the CPU).
-    `chunk` is a power of two from 16 on; `options` replaces launch options by kernel name (blocks, num_warps, ..).
-    Raises BackendError when there is no such device or a tensor's type has no kernel.
+    `chunk` is a power of two from 16 on (None: by a rule on sizes and type); `options` replaces launch options by
+    kernel name (blocks, num_warps, ..). Raises BackendError when there is no such device, a tensor's type has no
+    kernel, or a kernel needs more memory on the chip than the device has.
     """
-    chunk = DEFAULT_CHUNK if chunk is None else chunk
-    _check_chunk(plan, chunk)
     inputs = [arrays[leaf.name] for leaf in tensors(plan)]
     _check_tensors(dict(zip((leaf.name for leaf in tensors(plan)), inputs, strict=True)))
-    sizes = sizes_of(plan, arrays)
+    sizes, float32 = sizes_of(plan, arrays), _has_float32_products(plan, arrays)
+    chunk = default_chunk(sizes, float32) if chunk is None else chunk
+    _check_chunk(plan, chunk)
     launch = launcher(plan, Facts.of_sizes(sizes))
     called = symbols(plan)
     given = {called[INITIAL, n]: states[n].float() for n in state_carries(plan) if states and n in states}
     keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
-    chosen = {**default_options(plan, sizes, chunk), **(options or {})}
-    with _on_device(inputs[0]):
-        output, finals = launch(*inputs, **given, options=chosen, **keywords)
-    return output, finals
+    chosen = {**default_options(plan, sizes, chunk, float32), **(options or {})}
+    try:
+        with _on_device(inputs[0]):
+            return launch(*inputs, **given, options=chosen, **keywords)  # type: ignore[no-any-return]
+    except _out_of_resources() as error:
+        raise BackendError(f"a kernel is too large for this GPU: {error}", hint=f"try chunk={chunk // 2}") from error
 
 
 def sizes_of(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> dict[str, int]:
     """The size of every axis that an array shows."""
-    sizes = {}
+    sizes: dict[str, int] = {}
     for leaf in tensors(plan):
         shape = arrays[leaf.name].shape[3 if leaf.kind == TOKEN else 1 :]
         sizes |= dict(zip(tensor_axes(leaf.rows, leaf.cols, leaf.kind), map(int, shape), strict=False))
@@ -76,11 +79,24 @@ def _check_tensors(inputs: Mapping[str, Tensor]) -> None:
     for name, value in inputs.items():
         if value.dtype not in supported:
             raise BackendError(f"{name} is {value.dtype}", hint="Triton kernels take float32, bfloat16 and float16")
+    for name, value in inputs.items():
         if value.device.type != "cuda" and not is_interpreting():
             hint = "move the tensors to a CUDA device, or use backend='numpy'"
             raise BackendError(f"{name} is on {value.device}; Triton kernels run on a GPU", hint=hint)
     if len({value.device for value in inputs.values()}) > 1:
         raise BackendError("the tensors are on different devices", hint="move them all to one device")
+
+
+def _has_float32_products(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> bool:
+    """Whether products take float32 operands: unless the inputs have one 16-bit type (as the printed launcher says)."""
+    short = {a.dtype for a in (arrays[x.name] for x in tensors(plan) if x.kind == TOKEN) if a.dtype.itemsize < 4}
+    return len(short) != 1
+
+
+def _out_of_resources() -> type[Exception]:
+    from triton.runtime.errors import OutOfResources
+
+    return OutOfResources  # type: ignore[no-any-return]
 
 
 def _on_device(tensor: Tensor) -> Any:

@@ -49,10 +49,8 @@ def sum_weights(C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr)
     """Row i holds ones for the rows that a running sum has added up at row i."""
     i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     if REVERSE:
-        ones = m > i if EXCLUSIVE else m >= i
-    else:
-        ones = m < i if EXCLUSIVE else m <= i
-    return ones
+        i, m = m, i
+    return m < i if EXCLUSIVE else m <= i
 
 
 @triton.jit

@@ -3,7 +3,15 @@
 from smir.ir.graph import Node
 from smir.ir.tile import CARRIED
 
-_INFIX = {"add": ("+", 1), "sub": ("-", 1), "mul": ("*", 2), "div": ("/", 2), "dot": ("@", 2), "lt": ("<", 0), "le": ("<=", 0)}
+_INFIX = {
+    "add": ("+", 1),
+    "sub": ("-", 1),
+    "mul": ("*", 2),
+    "div": ("/", 2),
+    "dot": ("@", 2),
+    "lt": ("<", 0),
+    "le": ("<=", 0),
+}
 
 
 def formula(node: Node, depth: int = 6) -> str:

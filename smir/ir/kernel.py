@@ -13,13 +13,17 @@ from smir.ir.tile import Result, Scan, TileLeaf
 PER_CHUNK, PER_SEQUENCE, PER_TOKEN = "chunk", "sequence", "token"
 # Axis roles: the whole axis in one tile, or one block of it per program.
 FULL, GRID = "full", "grid"
+# Whose a buffer is: the plan's own, handed out to the plan that runs backward, or handed in by the one that ran forward.
+OWN, SAVED, GIVEN = "own", "saved", "given"
 
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory of a plan's own, `rows x cols` elements for every (batch, head) and every chunk (PER_CHUNK).
+    """Memory between kernels, `rows x cols` elements for every (batch, head) and every chunk (PER_CHUNK).
 
-    `dtype` is `float32`, or `product` for the type in which matrix products take their operands.
+    `dtype` is `float32`, or `product` for the type in which matrix products take their operands. `owner` says whether
+    it outlives the run: the caller gets what is SAVED, `[B, H, chunks, rows, cols]`, under its name beside the results,
+    and gives what is GIVEN, the same array, beside the inputs.
     """
 
     name: str
@@ -27,6 +31,7 @@ class Buffer:
     cols: str
     extent: str = PER_CHUNK
     dtype: str = "float32"
+    owner: str = OWN
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,9 @@ class Kernel:
 
     def roots(self) -> tuple[Node, ...]:
         """Every value the kernel computes, in the order it needs them."""
-        inside = [n for loop in self.loops for n in (*(s.value for s in loop.stores), *(c.next for c in loop.scan.carries))]
+        inside = [
+            n for loop in self.loops for n in (*(s.value for s in loop.stores), *(c.next for c in loop.scan.carries))
+        ]
         after = [s.value for loop in self.loops for s in loop.final_stores]
         return (*inside, *after, *(s.value for s in self.stores))
 
@@ -91,3 +98,13 @@ class KernelPlan:
 
     def buffer(self, name: str) -> Buffer:
         return next(b for b in self.buffers if b.name == name)
+
+    @property
+    def saved(self) -> tuple[Buffer, ...]:
+        """What a run hands out beside its results."""
+        return tuple(b for b in self.buffers if b.owner == SAVED)
+
+    @property
+    def given(self) -> tuple[Buffer, ...]:
+        """What a run is handed beside its inputs."""
+        return tuple(b for b in self.buffers if b.owner == GIVEN)

@@ -151,8 +151,8 @@ def _buffer(reader: Reader) -> Buffer:
     line.take()
     name = line.name()
     line.expect(":")
-    tile, extent = read_tile_type(line), line.word("an extent")
-    return Buffer(name, tile.rows, tile.cols, extent, end_line(reader, line, line.word("a type")))
+    tile, extent, dtype = read_tile_type(line), line.word("an extent"), line.word("a type")
+    return Buffer(name, tile.rows, tile.cols, extent, dtype, end_line(reader, line, line.word("an owner")))
 
 
 def _kernel(reader: Reader) -> Kernel:

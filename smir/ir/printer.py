@@ -84,7 +84,7 @@ def _operators(program: OperatorProgram) -> list[str]:
         body += _operator(operator, names)
     for r in program.reads:
         body.append(f"read {show_name(r.name)} = {show_name(r.state)} {r.when} {names[r.query]}")
-    return _block("operators", [*body, *(_output(o, names) for o in program.outputs)])
+    return _block("operators", [*body, f"output {names[program.output]}"])
 
 
 def _operator(operator: Operator, names: Names) -> list[str]:
@@ -117,7 +117,9 @@ def _tile(program: TileProgram) -> list[str]:
     body = [*map(_leaf, program.leaves), *_values(names)]
     for scan in program.scans:
         body += _block(f"scan {scan.order}", _scan(scan, names))
-    return _block(f"tile {show_name(program.name)} {program.form}", [*body, *(_output(o, names) for o in program.outputs)])
+    return _block(
+        f"tile {show_name(program.name)} {program.form}", [*body, *(_output(o, names) for o in program.outputs)]
+    )
 
 
 def _output(output: Output, names: Names) -> str:
@@ -147,7 +149,7 @@ def _carry(carry: Carry, names: Names) -> str:
 
 def _plan(plan: KernelPlan) -> list[str]:
     body = [*map(_leaf, plan.leaves), *(f"result {_result(r)}" for r in plan.results)]
-    body += [f"buffer {show_name(b.name)} : {b.rows} x {b.cols} {b.extent} {b.dtype}" for b in plan.buffers]
+    body += [f"buffer {show_name(b.name)} : {b.rows} x {b.cols} {b.extent} {b.dtype} {b.owner}" for b in plan.buffers]
     for kernel in plan.kernels:
         body += _kernel(kernel)
     return _block(f"plan {show_name(plan.name)} {plan.form}", body)

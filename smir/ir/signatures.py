@@ -58,6 +58,7 @@ _LOADS: dict[str, Mapping[str, type]] = {
 }
 _FLAGS = {"reverse": bool, "exclusive": bool}
 
+
 def _cross_pairs(n: Node) -> Node:
     return tile.cross_pairs(n.args[0], n.args[1], n["axis"], n.type.cols if n["axis"] else n.type.rows)
 

@@ -3,7 +3,20 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from smir.ir.graph import Node, walk
-from smir.ir.kernel import FULL, GRID, PER_CHUNK, PER_SEQUENCE, PER_TOKEN, Kernel, KernelPlan, Loop, Store
+from smir.ir.kernel import (
+    FULL,
+    GIVEN,
+    GRID,
+    OWN,
+    PER_CHUNK,
+    PER_SEQUENCE,
+    PER_TOKEN,
+    SAVED,
+    Kernel,
+    KernelPlan,
+    Loop,
+    Store,
+)
 from smir.ir.signatures import TILE_OPS
 from smir.ir.tile import (
     BUFFER,
@@ -57,7 +70,7 @@ def _check_form(form: str, leaves: tuple[TileLeaf, ...], roots: tuple[Node, ...]
     check_nodes(roots, TILE_OPS, Tile)
     check_unique([leaf.name for leaf in leaves], "leaf")
     for leaf in leaves:
-        check_member(leaf.kind, (TOKEN, PARAM), f"leaf {leaf.name}")
+        check_member(leaf.kind, (TOKEN, PARAM, BUFFER), f"leaf {leaf.name}")
     for node in walk(roots):
         _check_structure(node)
         if node.get("block", ROW) not in (ROW, COL):
@@ -129,16 +142,21 @@ def verify_plan(plan: KernelPlan) -> None:
     for b in plan.buffers:
         check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN), f"buffer {b.name}")
         check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
+        check_member(b.owner, (OWN, SAVED, GIVEN), f"buffer {b.name}")
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
     states = {c.state: c for c in carries if c.state is not None}
     check_unique([r.name for r in plan.results], "result")
     clash = {b.name for b in plan.buffers} & {*states, *(r.name for r in plan.results)}
     if clash:
         refuse(f"buffer {min(clash)}", "has the name of a result or of a state")
-    written: set[str] = set()
+    shadowed = {b.name for b in plan.given} & {leaf.name for leaf in plan.leaves}
+    if shadowed:
+        refuse(f"buffer {min(shadowed)}", "is given under the name of an input")
+    written = {b.name for b in plan.given}
     for kernel in plan.kernels:
         _check_kernel(plan, kernel, states, written)
-    missing = {r.name for r in plan.results} - {s.target for k in plan.kernels for s in _stores(k)}
+    promised = {*(r.name for r in plan.results), *(b.name for b in plan.saved)}
+    missing = promised - {s.target for k in plan.kernels for s in _stores(k)}
     if missing:
         refuse(f"plan {plan.name}", f"nothing stores the result `{min(missing)}`")
 

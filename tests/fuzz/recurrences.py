@@ -34,7 +34,7 @@ class Erase:
 
 @dataclass(frozen=True)
 class Matrix:
-    """One matrix state: its decays, micro-steps of erases, plain writes, direction, orientation, read and normaliser."""
+    """One matrix state: decays, micro-steps of erases, plain writes, direction, orientation, read and normaliser."""
 
     backward: bool = False
     transposed: bool = False

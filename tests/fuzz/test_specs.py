@@ -125,7 +125,7 @@ def same(found: Results, expected: Results, form: str) -> None:
         assert error <= BUDGET, f"{form} form: {name} is off by {error:.1e}"
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
 @given(specs(), st.lists(runs, min_size=2, max_size=3))
 def test_every_form_of_a_random_spec_is_the_oracle(spec: Spec, calls: list[Run]) -> None:
     check(spec, calls)

@@ -34,7 +34,7 @@ def call(
     name: str, form: str, chunk: int | None, inputs: Arrays, initial: Arrays | None = None, dtype: type = np.float64
 ) -> dict[str, np.ndarray]:
     """The output as `y` and the final states by name; inputs are passed by their names."""
-    arrays = {n: a.astype(dtype) for n, a in inputs.items()}
-    states = {n: a.astype(dtype) for n, a in (initial or {}).items()}
+    arrays: dict[str, np.ndarray] = {n: a.astype(dtype) for n, a in inputs.items()}
+    states: dict[str, np.ndarray] = {n: a.astype(dtype) for n, a in (initial or {}).items()}
     y, final = compiled(name, form, chunk)(**arrays, state=states or None, return_state=True)
     return {"y": y, **final}

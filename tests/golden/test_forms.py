@@ -1,4 +1,4 @@
-"""Every golden vector of the rows that have all forms, in every form and at several chunk sizes, through the public API."""
+"""Every golden vector of the rows that have all forms, in every form and at several chunk sizes."""
 
 from functools import cache
 

@@ -19,6 +19,7 @@ FORGETFUL = ["scalar_decay", "gla", "hgrn2", "dfw", "gated_rfa_unnorm", "gated_r
 
 def errors(found: np.ndarray, expected: np.ndarray) -> dict[str, float]:
     """Relative RMS error by place; NaN stays NaN."""
+
     def rms(a: np.ndarray) -> np.ndarray:
         return np.sqrt(np.mean(a**2, axis=tuple(range(1, a.ndim))))
 

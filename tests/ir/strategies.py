@@ -11,7 +11,7 @@ from smir.ir.kernel import Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.mixer import Declaration, Mixer, State
 from smir.ir.operator import Decay, Diagonal, Erase, MicroStep, Operator, OperatorProgram, Read, Write
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import Carry, Scan, Tile, TileLeaf, TileProgram
+from smir.ir.tile import Carry, Output, Result, Scan, Tile, TileLeaf, TileProgram
 
 names = st.one_of(st.sampled_from(["q", "k", "S", "x", "in", "scalar_", "transposed"]), st.text(max_size=4))
 floats = st.floats(allow_nan=False)
@@ -76,6 +76,9 @@ def operator_programs(draw):
 
 
 leaves = st.builds(TileLeaf, st.sampled_from(["token", "param"]), names, axes, axes, intervals)
+results = st.builds(
+    Result, names, axes, axes, st.sampled_from(["token", "param"]), st.integers(-99, 99), st.just("") | names
+)
 forms = st.sampled_from(["step", "chunked", "quadratic"])
 
 
@@ -88,7 +91,8 @@ def scans(node):
 @st.composite
 def tile_programs(draw):
     node = st.sampled_from(draw(graphs(tile_types)))
-    return draw(st.builds(TileProgram, names, forms, tuples(leaves), tuples(scans(node), 2), node))
+    outputs = tuples(st.builds(Output, results, node))
+    return draw(st.builds(TileProgram, names, forms, tuples(leaves), tuples(scans(node), 2), outputs))
 
 
 @st.composite
@@ -102,7 +106,7 @@ def kernels(draw):
 
 extents = st.sampled_from(["chunk", "sequence", "token"])
 buffers = st.builds(Buffer, names, axes, axes, extents, st.sampled_from(["float32", "product"]))
-plans = st.builds(KernelPlan, names, forms, tuples(leaves), tuples(buffers), tuples(kernels(), 2))
+plans = st.builds(KernelPlan, names, forms, tuples(leaves), tuples(results), tuples(buffers), tuples(kernels(), 2))
 everything = st.one_of(mixers(), operator_programs(), tile_programs(), plans)
 
 # The fields that the strategies above fill in: a new field of an IR class must be added to them, and to the text.
@@ -121,10 +125,12 @@ FIELDS = {
     Carry: "name rows cols next initial state transposed final",
     Scan: "order carries exports",
     TileLeaf: "kind name rows cols range",
-    TileProgram: "name form leaves scans output",
+    Result: "name rows cols kind offset target",
+    Output: "result value",
+    TileProgram: "name form leaves scans outputs",
     Buffer: "name rows cols extent dtype",
     Store: "target value transposed",
     Loop: "scan stores final_stores",
     Kernel: "name formula loops stores roles",
-    KernelPlan: "name form leaves buffers kernels",
+    KernelPlan: "name form leaves results buffers kernels",
 }

@@ -25,7 +25,7 @@ tile t chunked {
   scan forward {
     carry h : @C x K = 0.0 next=%x
   }
-  output %x
+  output token y : @C x K offset=0 = %x
 }
 """
 CASES = [
@@ -55,6 +55,10 @@ CASES = [
     (GOOD.replace("  output %x : K\n", "  output %x : K\n" * 2), "2 times `output`"),
     (GOOD.replace("  update", '  %x = input() name="x" offset=1 : K x 1 @step\n  update'), "%x is defined twice"),
     (TILE.replace(" next=%x", ""), "expected `next=`, found the end of the line in line 5"),
+    (TILE.replace("token y", "y"), "expected a name, found ':' in line 7"),
+    (TILE.replace("offset=0 = %x", "= %x"), "expected `offset`, found '=' in line 7"),
+    (TILE.replace("offset=0 = %x", "offset=0 target=%x"), "expected a quoted string, found '%x' in line 7"),
+    (TILE.replace("offset=0 = %x", "offset=0"), "expected `=`, found the end of the line in line 7"),
     (TILE.replace("forward", ""), "expected an order, found '{' in line 4"),
     (TILE.replace("carry h", "store h"), "found 'store' in line 5"),
     (TILE.replace("@C x K\n", "@C\n", 1), "expected `x`, found the end of the line in line 2"),

@@ -1,0 +1,62 @@
+"""Prints carried tiles: where they start and how they move on."""
+
+from typing import TYPE_CHECKING
+
+from smir.backends.triton_gpu.names import identifier
+from smir.backends.triton_gpu.spelling import number
+from smir.ir.tile import Carry
+
+if TYPE_CHECKING:
+    from smir.backends.triton_gpu.emit_tiles import TilePrinter
+
+INDENT = "    "
+
+
+def is_constant(carry: Carry) -> bool:
+    """Whether a carry holds its initial value throughout: it is loaded where it is used, and no loop keeps it."""
+    return carry.next is carry.load
+
+
+def print_initial(p: "TilePrinter", carry: Carry) -> str:
+    """Prints what the carry holds before the first chunk; gives the variable's name."""
+    name = p.frame.names.new(identifier(carry.name))
+    fill = f"{name} = tl.full({p.frame.shape(carry.rows, carry.cols)}, {number(carry.initial).text}, tl.float32)"
+    mask = p.frame.padding_mask(carry.load) if carry.initial else ""
+    lines = [fill] + ([f"{name} = tl.where({mask}, {name}, 0.0)"] if mask else [])
+    if carry.state is None:
+        for line in lines:
+            p.line(line)
+        return name
+    pointer, load = p.frame.load_initial(carry)
+    p.line(f"if {pointer} is None:")
+    for line in lines:
+        p.line(INDENT + line)
+    p.line("else:")
+    p.line(f"{INDENT}{name} = {load}.to(tl.float32)")
+    return name
+
+
+def advance(p: "TilePrinter", carries: tuple[Carry, ...]) -> None:
+    """Moves all carries on at once: a value still needed by a later one goes through a name of its own."""
+    pending: list[tuple[str, str]] = []
+    for position, carry in enumerate(carries):
+        text = _next(p, carry)
+        later = [c.next for c in carries[position + 1 :]]
+        if p.still_needs(carry.load, later):
+            name = p.frame.names.new(f"{identifier(carry.name)}_next")
+            p.line(f"{name} = {text}")
+            pending.append((p.value(carry.load).text, name))
+        else:
+            p.line(f"{p.value(carry.load).text} = {text}")
+    for name, value in pending:
+        p.line(f"{name} = {value}")
+
+
+def _next(p: "TilePrinter", carry: Carry) -> str:
+    """The carry's new value, with zeros in the padding."""
+    text = p.value(carry.next).text
+    if carry.next.op == "const":
+        return f"tl.full((), {text}, tl.float32)"
+    axes = [s for s in (0, 1) if p.frame.is_padded((carry.rows, carry.cols)[s]) and p.padding(carry.next, s) != 0.0]
+    mask = p.frame.padding_mask(carry.next, axes)
+    return f"tl.where({mask}, {text}, 0.0)" if mask else text

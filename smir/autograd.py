@@ -1,0 +1,158 @@
+"""Compiled mixers in torch's autograd: the forward plan as a recorded operation, the backward plan as its gradient.
+
+Everything here is in canonical layout and runs on the call's backend: CPU tensors share their memory with the arrays
+that numpy computes on, CUDA tensors go to Triton kernels as they are. Imported only where a gradient is asked for.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from smir.array_kinds import TORCH, convert, dtype_of
+from smir.binding import Bound
+from smir.compiler import Compilation, training_plan
+from smir.errors import GradientError
+from smir.execution import Backend, Results
+from smir.ir.tile import OUTPUT
+from smir.passes.adjoint_program import PREFIX
+from smir.passes.saved_values import TrainingPlan
+
+Tensor = Any
+
+
+def run_recorded(done: Compilation, backend: Backend, form: str, bound: Bound, chunk: int) -> Results:
+    """y and the final states of a call, as tensors that know where their gradients come from.
+
+    What is computed, kept and later differentiated depends on which tensors require a gradient. Raises FormError for a
+    mixer that only runs as written.
+    """
+    call = _Call(
+        plan=training_plan(done, form, bound.recorded),
+        backend=backend,
+        chunk=chunk,
+        device=bound.device,
+        arrays=tuple(bound.arrays),
+        states=tuple(bound.states),
+        final=tuple(s.name for s in done.spec.states),
+    )
+    y, *final = _Mixing.apply(call, *bound.arrays.values(), *bound.states.values())
+    return y, dict(zip(call.final, final, strict=True))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What a recorded operation knows beside its tensors: how to run both passes, and the names of the tensors."""
+
+    plan: TrainingPlan
+    backend: Backend
+    chunk: int
+    device: str
+    arrays: tuple[str, ...]
+    states: tuple[str, ...]
+    final: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the operation's arguments: inputs and parameters, then initial states."""
+        return (*self.arrays, *self.states)
+
+    @property
+    def read(self) -> tuple[str, ...]:
+        """The arguments that the backward pass reads."""
+        plan = self.plan.backward
+        starts = {c.state for k in plan.kernels for loop in k.loops for c in loop.scan.carries}
+        used = {leaf.name for leaf in plan.leaves}
+        return tuple(n for n in self.names if n in (starts if n in self.states else used))
+
+    def forward(self, tensors: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """y with the final states, and the values that are kept."""
+        results, final = self.run(self.plan.forward, tensors, {})
+        found = [results[OUTPUT], *(final[name] for name in self.final)]
+        return list(map(self.tensor, found)), [self.tensor(results[name]) for name in self.plan.kept]
+
+    def backward(self, tensors: Mapping[str, Tensor], cotangents: Sequence[Tensor | None]) -> dict[str, Tensor]:
+        """Gradients by name, from the kept values and the arguments in `tensors`. A missing cotangent is zero."""
+        d_y, *rest = cotangents
+        seeds = {PREFIX + name: c for name, c in zip(self.final, rest, strict=True) if c is not None}
+        gradients, of_states = self.run(self.plan.backward, {**tensors, PREFIX + OUTPUT: d_y}, seeds)
+        found = {**gradients, **of_states}
+        return {n: self.tensor(found[PREFIX + n]) for n in self.names if PREFIX + n in found}
+
+    def run(self, plan: Any, tensors: Mapping[str, Tensor], seeds: Mapping[str, Tensor]) -> Results:
+        states = {n: t for n, t in tensors.items() if n in self.states}
+        arrays = {n: t for n, t in tensors.items() if n not in self.states}
+        return self.backend.run_plan(plan, arrays, {**states, **seeds}, self.chunk)
+
+    def tensor(self, array: Any) -> Tensor:
+        """A result as a tensor of its own type, numpy's without a copy."""
+        return convert(array, TORCH, dtype_of(array), self.device)
+
+
+class _Mixing(torch.autograd.Function):  # type: ignore[misc]
+    """A call. Its arguments are a `_Call` and the tensors in its order, its results y and the final states."""
+
+    @staticmethod
+    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+        by_name = dict(zip(call.names, tensors, strict=True))
+        found, kept = call.forward(by_name)
+        ctx.set_materialize_grads(False)
+        ctx.call, ctx.output = call, (found[0].shape, found[0].dtype)
+        ctx.shapes = [(t.shape, t.dtype) for t in tensors]
+        ctx.save_for_backward(*(by_name[name] for name in call.read), *kept)
+        return tuple(found)
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        needs = ctx.needs_input_grad[1:]
+        if all(c is None for c in cotangents):
+            return (None,) * (1 + len(needs))
+        call, saved = ctx.call, ctx.saved_tensors
+        shape, dtype = ctx.output
+        with torch.no_grad():
+            # one number seen as a whole tensor
+            d_y = (
+                torch.zeros((), dtype=dtype, device=call.device).expand(shape)
+                if cotangents[0] is None
+                else cotangents[0]
+            )
+            tensors = dict(zip((*call.read, *call.plan.kept.values()), saved, strict=True))
+            found = call.backward(tensors, (d_y, *cotangents[1:]))
+            gradients = [
+                _gradient(found.get(name), like, call.device) if need else None
+                for name, need, like in zip(call.names, needs, ctx.shapes, strict=True)
+            ]
+        if torch.is_grad_enabled():
+            gradients = _once_only(gradients, [t for t in (*saved, *cotangents) if t is not None and t.requires_grad])
+        return (None, *gradients)
+
+
+def _gradient(found: Tensor | None, like: tuple[Any, Any], device: str) -> Tensor:
+    """A gradient in its argument's shape and type; what nothing depends on has the gradient zero."""
+    shape, dtype = like
+    return torch.zeros(shape, dtype=dtype, device=device) if found is None else found.to(dtype)
+
+
+def _once_only(gradients: list[Tensor | None], depends: list[Tensor]) -> list[Tensor | None]:
+    """The gradients as functions of `depends` whose own derivative is an error: never silently zero."""
+    there = [g for g in gradients if g is not None]
+    if not depends:
+        return gradients
+    marked = iter(_Once.apply(len(there), *there, *depends))
+    return [None if g is None else next(marked) for g in gradients]
+
+
+class _Once(torch.autograd.Function):  # type: ignore[misc]
+    """Gradients that can't be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(t.view_as(t) for t in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        raise GradientError(
+            "the gradients of a mixer can't be differentiated again: there are no second derivatives",
+            hint="detach() them, or leave create_graph=True out",
+        )

@@ -1,0 +1,188 @@
+"""A layer around any mixer: the projections and gates that its spec's declarations need, and the way back."""
+
+import math
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from smir.compiled import CompiledMixer, compile_source
+from smir.errors import ArgumentError, IRError
+from smir.ir.mixer import INPUT
+from smir.ir.sizes import TIME_NAME
+from smir.nn.activations import before, into, middle, near
+from smir.nn.roles import Role, find_roles
+from smir.sampling import check_sizes, dimension_names
+from smir.source import Source
+from smir.specs import find_spec
+
+# Initial decays forget between 1/32 and 1/512 a step, evenly in the logarithm over heads and channels.
+FORGETS = (1 / 32, 1 / 512)
+NORM_EPS, UNIT_EPS = 1e-5, 1e-6
+
+
+class Mixer(nn.Module):  # type: ignore[misc]
+    """A sequence mixer as a layer, `[B, T, d_model] -> [B, T, d_model]`, for any spec.
+
+    `spec` is what `smir.compile` takes. `sizes` gives dimension names their size per head, `d_model // heads` where it
+    says nothing. `form` and `chunk` are those of `smir.compile`. Raises SmirError for everything that doesn't fit.
+
+    Inputs are projections of x: vectors without bias; scalars, and all with a promised range, with a bias and an
+    activation onto the range. Vectors that the transition erases with have norm one (Schlag et al., 2021); vectors
+    whose sums the mixer divides by pass through elu + 1 (Katharopoulos et al., 2020). Parameters of the spec are learnt
+    in their ranges. What comes out is normalised per head (RMSNorm, Zhang and Sennrich, 2019) and projected.
+
+    Initialisation: projections keep the variance (LeCun et al., 1998); decays forget between 1/32 and 1/512 a step,
+    spread over heads (Sun et al., 2023); other gates start in the middle of their range.
+    """
+
+    def __init__(
+        self,
+        spec: str | Path,
+        d_model: int,
+        heads: int,
+        *,
+        sizes: Mapping[str, int] | None = None,
+        form: str | None = None,
+        chunk: int | None = None,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        _check_widths(d_model, heads)
+        self.d_model, self.heads = d_model, heads
+        self._source, self._form, self._chunk = find_spec(spec), form, chunk
+        self.sizes = _all_sizes(self.compiled, d_model // heads, sizes or {})
+        self.roles, outputs = self._find_roles()
+        self._vectors = tuple(r for r in self.roles if r.declaration.kind == INPUT and not r.gate)
+        self._gates = tuple(r for r in self.roles if r.declaration.kind == INPUT and r.gate)
+        place: dict[str, Any] = {"dtype": dtype, "device": device}
+        widths = [heads * sum(r.size for r in group) for group in (self._vectors, self._gates)]
+        self.vectors = nn.Linear(d_model, widths[0], bias=False, **place) if widths[0] else None
+        self.gates = nn.Linear(d_model, widths[1], **place) if widths[1] else None
+        for role in self._params:
+            self.register_parameter(_attribute(role), nn.Parameter(torch.empty(heads, *role.shape, **place)))
+        self.norm = nn.RMSNorm(outputs, eps=NORM_EPS, **place) if outputs > 1 else None
+        self.out = nn.Linear(heads * outputs, d_model, bias=False, **place)
+        self.reset_parameters()
+
+    @property
+    def compiled(self) -> CompiledMixer:
+        """The compiled mixer; layers of one spec share it."""
+        return _compiled(self._source, self._form, self._chunk)
+
+    def reset_parameters(self) -> None:
+        """Draws all weights anew."""
+        for linear in (self.vectors, self.gates, self.out):
+            if linear is not None:
+                nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+        if self.norm is not None:
+            self.norm.reset_parameters()
+        with torch.no_grad():
+            if self.gates is not None:
+                starts = [_start(r, self.heads).flatten() for r in self._gates]
+                self.gates.bias.copy_(torch.cat(starts))
+            for role in self._params:
+                getattr(self, _attribute(role)).copy_(_start(role, self.heads))
+
+    def arguments(self, x: Tensor) -> dict[str, Tensor]:
+        """What the mixer is called with for x `[B, T, d_model]`: inputs `[B, T, heads, dims...]`, and parameters."""
+        if x.ndim != 3 or x.shape[-1] != self.d_model:
+            raise ArgumentError(f"x has shape {tuple(x.shape)}, expected [B, T, {self.d_model}]",
+                                hint="the last axis is d_model; add a batch axis with x[None]")  # fmt: skip
+        found: dict[str, Tensor] = {}
+        for linear, group in ((self.vectors, self._vectors), (self.gates, self._gates)):
+            if linear is not None:
+                parts = linear(x).split([self.heads * r.size for r in group], dim=-1)
+                for role, part in zip(group, parts, strict=True):
+                    found[role.name] = _shaped(role, part.unflatten(-1, (self.heads, *(role.shape or (1,)))))
+        for role in self._params:
+            found[role.name] = into(getattr(self, _attribute(role)), role.declaration.range)
+        return found
+
+    def forward(self, x: Tensor, state: Mapping[str, Tensor] | None = None, return_state: bool = False) -> Any:
+        """y `[B, T, d_model]`, with `return_state` also the final states by name, `[B, heads, dims...]`."""
+        found = self.compiled(**self.arguments(x), state=state, return_state=return_state)
+        y, final = found if return_state else (found, None)
+        y = y.flatten(3) if y.ndim > 3 else y.unsqueeze(-1)
+        y = y.to(self.out.weight.dtype)
+        y = self.out((self.norm(y) if self.norm is not None else y).flatten(2))
+        return (y, final) if return_state else y
+
+    def extra_repr(self) -> str:
+        """The spec's name and sizes, and what was asked for."""
+        sizes = ", ".join(f"{name}={size}" for name, size in self.sizes.items())
+        asked = "".join(f", {n}={v}" for n, v in (("form", self._form), ("chunk", self._chunk)) if v is not None)
+        return f"{self.compiled.spec.name}, d_model={self.d_model}, heads={self.heads}, {sizes}{asked}"
+
+    @property
+    def _params(self) -> tuple[Role, ...]:
+        return tuple(r for r in self.roles if r.declaration.kind != INPUT)
+
+    def _find_roles(self) -> tuple[tuple[Role, ...], int]:
+        """The roles, and the numbers that come out per head and time step."""
+        done = self.compiled.compilation
+        try:
+            return find_roles(done, self.sizes), math.prod(d.size(self.sizes) for d in done.spec.output_dims)
+        except IRError as error:
+            raise ArgumentError(f"sizes {self.sizes} don't suit {done.spec.name}: {error.message}",
+                                hint="give other sizes: `sizes={'K': 32}`") from error  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def _compiled(source: Source, form: str | None, chunk: int | None) -> CompiledMixer:
+    return compile_source(source, form=form, chunk=chunk)
+
+
+def _check_widths(d_model: int, heads: int) -> None:
+    for name, value in (("d_model", d_model), ("heads", heads)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ArgumentError(f"{name} is a positive whole number, not {value!r}", hint="for example 256 and 4")
+    if heads > d_model:
+        raise ArgumentError(f"{heads} heads don't fit into d_model={d_model}", hint="a head needs at least one channel")
+
+
+def _all_sizes(mixer: CompiledMixer, default: int, given: Mapping[str, int]) -> dict[str, int]:
+    fixed_length = [d for d in mixer.spec.declarations if any(TIME_NAME in dim.names for dim in d.dims)]
+    if fixed_length:
+        raise ArgumentError(f"{fixed_length[0].name} is as large as the sequence is long, which a layer can't know",
+                            hint="write a module around `smir.compile` for one length")  # fmt: skip
+    check_sizes(mixer.spec, given)
+    return {**dict.fromkeys(dimension_names(mixer.spec), default), **given}
+
+
+def _attribute(role: Role) -> str:
+    """The parameter's name in the state dictionary; the prefix keeps it apart from the module's own."""
+    return f"param_{role.name}"
+
+
+def _start(role: Role, heads: int) -> Tensor:
+    """The initial bias of a gate, or the initial raw value of a parameter, `[heads, *shape]`."""
+    promised, shape = role.declaration.range, (heads, *role.shape)
+    if role.kept is not None:
+        first, last = (math.log(f) for f in FORGETS)
+        forgets = torch.linspace(first, last, math.prod(shape), dtype=torch.float64).exp().view(shape)
+        return before(near(role.kept, forgets, promised), promised)
+    if not role.gate or (role.declaration.kind != INPUT and math.isinf(promised.lo) and math.isinf(promised.hi)):
+        return _unbounded(role, heads)
+    return before(torch.full(shape, middle(promised), dtype=torch.float64), promised)
+
+
+def _unbounded(role: Role, heads: int) -> Tensor:
+    """A parameter that may be anything: ones, as skip connections start, and matrices that keep the variance."""
+    if len(role.shape) < 2:
+        return torch.ones(heads, *role.shape, dtype=torch.float64)
+    return torch.randn(heads, *role.shape, dtype=torch.float64) * role.shape[-1] ** -0.5
+
+
+def _shaped(role: Role, part: Tensor) -> Tensor:
+    """A projection as the spec promises it, `[B, T, heads, dims...]`."""
+    if role.gate:
+        return into(part if role.shape else part.squeeze(-1), role.declaration.range)
+    if role.positive:
+        part = F.elu(part) + 1
+    return F.normalize(part, dim=-1, eps=UNIT_EPS) if role.unit else part

@@ -1,0 +1,131 @@
+"""Partition: which kernels each class becomes, what they may run in parallel, and that cutting changes nothing."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+
+import smir
+from smir.backends.numpy_reference.plan_interpreter import run_plan
+from smir.backends.numpy_reference.tile_interpreter import run_tile
+from smir.compiler import FORMS, Compilation
+from smir.ir.graph import walk
+from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
+from smir.ir.tile import BUFFER, CARRIED, CHUNKED, QUADRATIC, STEP
+from smir.sampling import sample_states
+
+PREP, CARRY, OUTPUT, PAIRS = "prep", "carry", "output", "pairs"
+# What the chunked form of a class needs: scores that only erases must solve are prepared, one carry for each state.
+CHUNKED_KERNELS = {
+    "linear_attention": [CARRY, OUTPUT],
+    "scalar_decay": [CARRY, OUTPUT],
+    "gla": [CARRY, OUTPUT],
+    "linear_attention_elu_norm": [CARRY, CARRY, OUTPUT],
+    "bidir_half": [CARRY, CARRY, OUTPUT],
+    "lion_s_norm": [CARRY] * 4 + [OUTPUT],
+    "delta_rule": [PREP, CARRY, OUTPUT],
+    "gated_delta_rule": [PREP, CARRY, OUTPUT],
+    "kda": [PREP, CARRY, OUTPUT],
+    "dplr": [PREP, CARRY, OUTPUT],
+    "rwkv7": [PREP, CARRY, OUTPUT],
+}
+ERASING = ["delta_rule", "gated_delta_rule", "kda", "dplr", "rwkv7"]
+PLAIN = ["linear_attention", "retnet", "scalar_decay", "mamba2_ssd", "gla", "hgrn2", "rwkv6"]
+
+
+@cache
+def compiled(name: str) -> Compilation:
+    return smir.compile(name).compilation
+
+
+def plan(name: str, form: str) -> KernelPlan:
+    return compiled(name).plans[form]
+
+
+def kind(kernel: Kernel, last: bool) -> str:
+    if kernel.sequential:
+        return CARRY
+    return PAIRS if kernel.loops else OUTPUT if last else PREP
+
+
+def kinds(name: str, form: str) -> list[str]:
+    kernels = plan(name, form).kernels
+    return [kind(k, k is kernels[-1]) for k in kernels]
+
+
+def loads(kernel: Kernel, of: str) -> set[str]:
+    return {n["name"] for n in walk(kernel.roots()) if n.op == "load" and n["kind"] == of}
+
+
+@pytest.mark.parametrize("name", CHUNKED_KERNELS)
+def test_the_chunked_form_is_prep_carry_output(name: str) -> None:
+    assert kinds(name, CHUNKED) == CHUNKED_KERNELS[name]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_the_quadratic_form_is_one_kernel_over_pairs_of_chunks_beside_the_states(name: str) -> None:
+    assert kinds(name, QUADRATIC) == [CARRY, PAIRS]
+
+
+@pytest.mark.parametrize("name", PLAIN + ERASING)
+def test_the_step_form_is_one_loop(name: str) -> None:
+    assert kinds(name, STEP) == [CARRY]
+
+
+def test_each_direction_has_a_step_loop_of_its_own() -> None:
+    orders = [loop.scan.order for k in plan("bidir_half", STEP).kernels for loop in k.loops]
+    assert orders == ["forward", "backward"]
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_a_state_without_erase_is_carried_in_blocks_of_both_axes(name: str) -> None:
+    (carry, output) = plan(name, CHUNKED).kernels
+    assert dict(carry.roles) == {"K": GRID, "V": GRID}
+    assert dict(output.roles) == {"K": FULL, "V": GRID}, "scores contract K, every column of V is on its own"
+
+
+@pytest.mark.parametrize("name", ERASING)
+def test_an_erase_contracts_the_keys(name: str) -> None:
+    for form in (STEP, CHUNKED):
+        (carry,) = (k for k in plan(name, form).kernels if k.sequential)
+        assert dict(carry.roles) == {"K": FULL, "V": GRID}
+
+
+def test_sums_over_the_columns_need_them_whole() -> None:
+    equations = "S[t] = S[t-1] + k[t] @ v[t].T; y[t] = rmsnorm(S[t].T @ q[t])"
+    text = f"mixer m; input q, k: K; input v: V; state S: K, V; {equations}"
+    carry, output = smir.compile(text).compilation.plans[CHUNKED].kernels
+    assert (carry.role("V"), output.role("V")) == (GRID, FULL)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", smir.library_names())
+def test_kernels_load_what_earlier_ones_stored(name: str, form: str) -> None:
+    cut = plan(name, form)
+    stored: set[str] = set()
+    for kernel in cut.kernels:
+        assert loads(kernel, BUFFER) <= stored
+        carried = {c.name for loop in kernel.loops for c in loop.scan.carries}
+        assert loads(kernel, CARRIED) <= carried
+        stored |= {s.target for loop in kernel.loops for s in (*loop.stores, *loop.final_stores)}
+        stored |= {s.target for s in kernel.stores}
+    assert {b.name for b in cut.buffers} <= stored
+    assert not [k for k in cut.kernels if not k.sequential and not k.loops and loads(k, CARRIED)]
+    used = set().union(*(loads(k, BUFFER) for k in cut.kernels))
+    assert {b.name for b in cut.buffers} == used, "nothing is stored in vain"
+
+
+@pytest.mark.parametrize("chunk", [1, 4, 32])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", smir.library_names())
+def test_the_plan_computes_what_the_tile_program_says(name: str, form: str, chunk: int) -> None:
+    done = compiled(name)
+    sizes = {"K": 3, "V": 5}
+    arrays = smir.sample(done.spec, 2, 11, 2, sizes, extreme=True)
+    states = sample_states(done.spec, 2, 2, sizes) or None
+    y, final = run_tile(done.tiles[form], arrays, states, chunk=chunk)
+    found, found_final = run_plan(done.plans[form], arrays, states, chunk=chunk)
+    np.testing.assert_allclose(found, y, rtol=1e-11, atol=1e-12)
+    assert set(found_final) == set(final)
+    for state, value in final.items():
+        np.testing.assert_allclose(found_final[state], value, rtol=1e-11, atol=1e-12)

@@ -1,0 +1,73 @@
+"""Every kernel compiles for the GPUs that count, within what a program may take of one. No GPU is needed."""
+
+import pytest
+
+import smir
+from smir.backends.triton_gpu.ahead_of_time import Resources, table
+from smir.errors import BackendError
+from tests.triton.conftest import Submit
+from tests.triton.specs import SPECS
+from tests.triton.work import resources
+
+# One spec for each transition class and form of kernel.
+CLASSES = ["linear_attention", "scalar_decay", "gla", "dfw", "delta_rule", "kda", "dplr", "lion_s", "rwkv6"]
+LIBRARY = [(name, form) for name in smir.library_names() for form in smir.compile(name).compilation.plans]
+OWN = [(name, form) for name, text in SPECS.items() for form in smir.compile(text).compilation.plans]
+# Half the chunk of a default launch where one tile of each operand is already more than a program can hold.
+SHORT_CHUNKS = {("dfw", "quadratic"): 32, ("hgrn2", "quadratic"): 32}
+
+
+def assert_fits(rows: list[tuple[object, ...]]) -> None:
+    assert rows and all(within for *_, within in rows), rows
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "form"), LIBRARY)
+def test_library_on_hopper(compiled: Submit, name: str, form: str) -> None:
+    chunk = SHORT_CHUNKS.get((name, form), 64)
+    assert_fits(compiled(resources, name, form, "sm_90", 128, "bfloat16", chunk).result())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_classes_on_other_targets(compiled: Submit, name: str, target: str) -> None:
+    rows = compiled(resources, name, "chunked", target, 64, "bfloat16", 64).result()
+    assert len(rows) >= 2
+    assert_fits(rows)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
+@pytest.mark.parametrize(("name", "form"), LIBRARY)
+def test_library_on_other_targets(compiled: Submit, name: str, form: str, target: str) -> None:
+    assert compiled(resources, name, form, target, 64, "bfloat16", 64).result()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "form"), LIBRARY)
+def test_library_in_float32(compiled: Submit, name: str, form: str) -> None:
+    assert compiled(resources, name, form, "sm_90", 128, "float32", None).result()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "form"), OWN)
+def test_every_operation_and_layout(compiled: Submit, name: str, form: str) -> None:
+    """Small sizes, so that all axes are padded, in float32."""
+    assert compiled(resources, SPECS[name], form, "sm_90", 12, "float32", 16).result()
+
+
+def test_unknown_target_is_refused(compiled: Submit) -> None:
+    with pytest.raises(BackendError, match="sm_12"):
+        compiled(resources, "retnet", "step", "sm_12", 64, "bfloat16", 64).result()
+
+
+def test_nothing_is_compiled_while_interpreting(interpreted: Submit) -> None:
+    with pytest.raises(BackendError, match="TRITON_INTERPRET"):
+        interpreted(resources, "retnet", "step", "sm_90", 64, "bfloat16", 64).result()
+
+
+def test_table_marks_what_exceeds_its_limits() -> None:
+    small, large = Resources("a", "sm_90", 1024, 100, 0, 4), Resources("b", "sm_90", 240 * 1024, 255, 0, 4)
+    assert [row[-1] for row in table([small, large])] == ["within limits", "yes", "NO"]
+    assert not Resources("c", "sm_90", 1024, 255, 4096, 4).within_limits

@@ -1,0 +1,128 @@
+"""Running: clear refusals without a GPU, options by rule, and the printed package on disk."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import smir
+from smir.backends.triton_gpu.cache import content_hash, import_package, write_package
+from smir.backends.triton_gpu.options import default_chunk, default_options
+from smir.backends.triton_gpu.padding import COLS, PaddingOf
+from smir.backends.triton_gpu.runtime import run_triton
+from smir.errors import BackendError
+from smir.ir import tile
+from smir.ir.kernel import KernelPlan
+from smir.ir.tile import CHUNK
+
+PACKAGE = {"__init__.py": "from .launch import launch as launch\n", "launch.py": "def launch():\n    return 42\n"}
+
+
+def plan(name: str = "linear_attention", form: str = "chunked") -> KernelPlan:
+    return smir.compile(name).compilation.plans[form]
+
+
+def arrays(dtype: torch.dtype = torch.float32, **other: torch.dtype) -> dict[str, torch.Tensor]:
+    return {n: torch.zeros(1, 4, 1, 8, dtype=other.get(n, dtype)) for n in ("q", "k", "v")}
+
+
+# ---- refusals ---------------------------------------------------------------------------------------------------
+
+
+def test_tensors_on_the_processor_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    with pytest.raises(BackendError, match="q is on cpu") as caught:
+        run_triton(plan(), arrays())
+    assert "backend='numpy'" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.int32])
+def test_types_without_kernels_are_refused(dtype: torch.dtype) -> None:
+    with pytest.raises(BackendError, match="k is torch"):
+        run_triton(plan(), arrays(k=dtype))
+
+
+@pytest.mark.parametrize("chunk", [0, 1, 8, 24, 100])
+def test_chunks_are_powers_of_two(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    with pytest.raises(BackendError, match=f"chunk size {chunk}"):
+        run_triton(plan(), arrays(), chunk=chunk)
+
+
+# ---- options ----------------------------------------------------------------------------------------------------
+
+
+def test_options_are_deterministic_and_follow_sizes() -> None:
+    small, large = (default_options(plan("gla"), {"K": size, "V": size}) for size in (16, 128))
+    assert small == default_options(plan("gla"), {"K": 16, "V": 16})
+    assert small["output"] == {"BLOCK_V": 16, "num_warps": 4, "num_stages": 2}
+    assert large["output"] == {"BLOCK_V": 64, "num_warps": 8, "num_stages": 2}
+
+
+def test_states_with_a_whole_axis_get_narrow_blocks() -> None:
+    assert default_options(plan("delta_rule"))["carry_S"]["BLOCK_V"] == 32
+    assert default_options(plan("linear_attention"))["carry_S"]["BLOCK_V"] == 64
+
+
+def test_wide_float32_tiles_get_short_chunks() -> None:
+    assert default_chunk({"K": 128}, float32=True) == 32
+    assert default_chunk({"K": 128}, float32=False) == default_chunk({"K": 64}, float32=True) == 64
+
+
+# ---- padding ----------------------------------------------------------------------------------------------------
+
+
+def test_what_stands_in_the_padding() -> None:
+    padding, k = PaddingOf(), tile.token("k", CHUNK, "K")
+    gate = tile.token("g", CHUNK, "1")
+    assert padding(k, COLS) == 0.0
+    assert padding(tile.pointwise("exp", k), COLS) == 1.0
+    assert padding(tile.pointwise("mul", tile.pointwise("exp", k), k), COLS) == 0.0
+    assert padding(tile.pointwise("mul", k, gate), COLS) == 0.0
+    assert padding(tile.pointwise("add", k, gate), COLS) is None
+    assert np.isnan(padding(tile.pointwise("log", k), COLS))
+    assert np.isnan(padding(tile.pointwise("div", k, k), COLS))
+    assert padding(tile.transpose(tile.pointwise("exp", k)), 0) == 1.0
+    assert padding(tile.cumsum(tile.pointwise("exp", k)), COLS) is None
+    assert padding(tile.cumsum(k), COLS) == 0.0
+
+
+# ---- packages on disk -------------------------------------------------------------------------------------------
+
+
+def test_packages_are_written_once_and_imported(tmp_path: Path) -> None:
+    folder = write_package(PACKAGE, tmp_path)
+    assert folder.name == f"smir_{content_hash(PACKAGE)}" and sorted(os.listdir(folder)) == sorted(PACKAGE)
+    written = (folder / "launch.py").stat().st_mtime_ns
+    assert write_package(PACKAGE, tmp_path) == folder
+    assert (folder / "launch.py").stat().st_mtime_ns == written
+    assert import_package(folder).launch() == 42
+    assert import_package(folder) is import_package(folder)
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "binary"])
+def test_damaged_packages_are_rebuilt(tmp_path: Path, damage: str) -> None:
+    file = write_package(PACKAGE, tmp_path) / "launch.py"
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(b"def" if damage == "changed" else b"\xff\xfe")
+    write_package(PACKAGE, tmp_path)
+    assert file.read_text() == PACKAGE["launch.py"]
+
+
+def test_many_writers_at_once(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: write_package(PACKAGE, tmp_path), range(32)))
+    assert len(folders) == 1
+    assert {p.name for p in (tmp_path / "kernels").iterdir()} == {folder.name for folder in folders}
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "kernels").write_text("in the way")
+    with pytest.raises(BackendError, match="can't write kernels") as caught:
+        write_package(PACKAGE, tmp_path)
+    assert "SMIR_CACHE_DIR" in str(caught.value.hint)
