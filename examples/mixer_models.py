@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,30 @@ def train(
     report: Callable[[int, float], None],
 ) -> Curve:
     """Adam with a short warm-up and a cosine decay to a tenth. `loss(step)` is that of the step's own batch."""
+    with one_torch_thread():
+        return _train(model, loss, steps, rate, evaluate, evaluate_every, report)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """Models this small lose time to torch's threads, which wait for each other and for those of the mixers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(
+    model: nn.Module,
+    loss: Callable[[int], Tensor],
+    steps: int,
+    rate: float,
+    evaluate: Callable[[], float],
+    evaluate_every: int,
+    report: Callable[[int, float], None],
+) -> Curve:
     optimiser = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate_at(step, steps))
     curve, seconds, recent = Curve(), 0.0, []

@@ -117,7 +117,7 @@ def _loss(scores: Tensor, digits: Tensor) -> Tensor:
 
 def show(results: Sequence[Result], console: Console) -> None:
     table = Table(title="accuracy on held-out digits", title_justify="left")
-    for column in ("mixer", "parameters", "image", "first patch", "mean patch", "last patch", "seconds"):
+    for column in ("mixer", "weights", "images", "first patch", "all", "last", "seconds"):
         table.add_column(column, justify="left" if column == "mixer" else "right", no_wrap=True)
     for r in results:
         answers = (r.accuracy, r.by_patch[0], r.by_patch.mean(), r.by_patch[-1])

@@ -11,8 +11,9 @@ from dataclasses import replace
 
 from smir.ir import tile
 from smir.ir.graph import Node, substitute, walk
-from smir.ir.tile import BUFFER, CARRIED, CHUNK, ONE, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
+from smir.ir.tile import CARRIED, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
 from smir.passes.differentiate import adjoints
+from smir.passes.leaves import with_needed_leaves
 
 PREFIX = "d_"
 _REVERSED = {"forward": "backward", "backward": "forward"}
@@ -92,15 +93,4 @@ def needed(program: TileProgram) -> TileProgram:
         todo = [c.next for c in fresh]
     scans = tuple(replace(s, carries=tuple(c for c in s.carries if c.name in keep)) for s in program.scans)
     kept = replace(program, scans=tuple(s for s in scans if s.carries))
-    loads = {n["name"] for n in kept.nodes() if n.op == "load" and n["kind"] != CARRIED}
-    return replace(kept, leaves=_with_sizes(kept, {leaf for leaf in program.leaves if leaf.name in loads}))
-
-
-def _with_sizes(program: TileProgram, leaves: set[TileLeaf]) -> tuple[TileLeaf, ...]:
-    """These leaves, and others that alone say how long the sequence or some axis is."""
-    axes = {a for n in program.nodes() for a in (n.type.rows, n.type.cols)} - {CHUNK, ONE}
-    for leaf in (leaf for leaf in program.leaves if leaf.kind != BUFFER):
-        missing = axes - {a for known in leaves if known.kind != BUFFER for a in (known.rows, known.cols)}
-        if missing & {leaf.rows, leaf.cols} or not any(known.kind == TOKEN for known in leaves):
-            leaves = {*leaves, leaf}
-    return tuple(leaf for leaf in program.leaves if leaf in leaves)
+    return with_needed_leaves(kept, program.leaves)

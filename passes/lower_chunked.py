@@ -4,19 +4,16 @@ Everything inside a chunk is matrix products; only `H -> H'` is sequential. Forw
 forward scan, backward ones by a backward scan, and the output reads what both hold at the chunk.
 """
 
-from collections.abc import Iterable
-from dataclasses import replace
-
 from smir.errors import FormError
 from smir.ir import tile
 from smir.ir.graph import Node
-from smir.ir.mixer import PARAM as PARAM_DECLARATION
 from smir.ir.mixer import Mixer
 from smir.ir.operator import BACKWARD, FORWARD, Operator, OperatorProgram, Read
-from smir.ir.tile import CHUNK, CHUNKED, OUTPUT, PARAM, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
+from smir.ir.tile import CHUNK, CHUNKED, OUTPUT, Carry, Output, Scan, TileProgram
 from smir.passes.chunk_algebra import ChunkWrite, OperatorTiles, add, functional, operator_tiles
 from smir.passes.chunk_erase import written_values
 from smir.passes.exponents import declared_ranges
+from smir.passes.leaves import with_leaves
 from smir.passes.rowwise import Rowwise
 from smir.passes.simplify_tiles import simplify
 
@@ -68,21 +65,6 @@ def refuse_mixed_erase(mixer: Mixer, operator: Operator) -> None:
 def finish(mixer: Mixer, form: str, scans: tuple[Scan, ...], output: Node) -> TileProgram:
     """The program of simplified tiles with the leaves that it loads."""
     return with_leaves(mixer, simplify(TileProgram(mixer.name, form, (), scans, (Output.of(OUTPUT, output),))))
-
-
-def with_leaves(mixer: Mixer, program: TileProgram) -> TileProgram:
-    """The program with its leaves declared, in the order of the spec."""
-    leaves = tuple(_leaves(mixer, program.nodes()))
-    return replace(program, leaves=leaves)
-
-
-def _leaves(mixer: Mixer, nodes: Iterable[Node]) -> Iterable[TileLeaf]:
-    loaded = {(n["kind"], n["name"]): n.type for n in nodes if n.op == "load"}
-    for d in mixer.declarations:
-        kind = PARAM if d.kind == PARAM_DECLARATION else TOKEN
-        if (kind, d.name) in loaded:
-            type_ = loaded[kind, d.name]
-            yield TileLeaf(kind, d.name, type_.rows, type_.cols, d.range)
 
 
 def _read(read: Read, tiles: OperatorTiles, values: dict[ChunkWrite, Node], vectors: Rowwise) -> Node:

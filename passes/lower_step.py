@@ -14,7 +14,7 @@ from smir.ir.mixer import Mixer, matrix_shape
 from smir.ir.operator import BACKWARD, FORWARD
 from smir.ir.tile import OUTPUT, STEP, Output, TileProgram
 from smir.passes.distribute import distribute
-from smir.passes.lower_chunked import with_leaves
+from smir.passes.leaves import with_leaves
 from smir.passes.simplify_tiles import simplify
 from smir.passes.step_scan import StepScan
 

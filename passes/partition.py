@@ -47,7 +47,7 @@ class _Builder:
 
 @dataclass(frozen=True)
 class _Group:
-    """Carries that need each other, the scan they run in, and how many other groups must come before, one after another."""
+    """Carries that need each other, their scan, and how many other groups must come before them."""
 
     scan: Scan
     carries: tuple[Carry, ...]
@@ -85,7 +85,9 @@ def _step(b: _Builder) -> None:
     for position, group in enumerate(groups):
         later = [c.next for g in groups[position + 1 :] for c in g.carries]
         rest = {c.load for g in groups[position + 1 :] for c in g.carries}
-        ready = [o for o in b.program.outputs if o.result.name not in b.written and not reaches([o.value], rest.__contains__)]
+        ready = [
+            o for o in b.program.outputs if o.result.name not in b.written and not reaches([o.value], rest.__contains__)
+        ]
         waiting = [o.value for o in b.program.outputs if o.result.name not in b.written and o not in ready]
         _carry(b, group, [*later, *waiting], ready)
 
@@ -237,7 +239,9 @@ def _with_buffer_types(plan: KernelPlan) -> KernelPlan:
         for n in walk(kernel.roots()):
             if n.op not in ("dot", "transpose"):
                 full |= {a["name"] for a in n.args if _is_buffer(a)}
-            full |= {a.args[0]["name"] for a in n.args if n.op != "dot" and a.op == "transpose" and _is_buffer(a.args[0])}
+            full |= {
+                a.args[0]["name"] for a in n.args if n.op != "dot" and a.op == "transpose" and _is_buffer(a.args[0])
+            }
     typed = tuple(b if b.name in full else replace(b, dtype="product") for b in plan.buffers)
     return replace(plan, buffers=typed)
 

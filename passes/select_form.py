@@ -49,7 +49,9 @@ GPU = Machine("gpu", 7.0e14, 2.1e12, 2.0e-7, materialises=False)
 MACHINES = {m.name: m for m in (NUMPY, GPU)}
 
 
-def select_form(costs: Mapping[str, Cost], machine: Machine, tokens: int, sizes: Mapping[str, int], sequences: int) -> str:
+def select_form(
+    costs: Mapping[str, Cost], machine: Machine, tokens: int, sizes: Mapping[str, int], sequences: int
+) -> str:
     """The legal form with the smallest predicted time (ties: the first)."""
     return min(costs, key=lambda form: machine.seconds(form, costs[form], tokens, sizes, sequences))
 
@@ -63,7 +65,9 @@ class Crossover:
     after: str
 
 
-def crossovers(costs: Mapping[str, Cost], machine: Machine, sizes: Mapping[str, int], sequences: int) -> tuple[Crossover, ...]:
+def crossovers(
+    costs: Mapping[str, Cost], machine: Machine, sizes: Mapping[str, int], sequences: int
+) -> tuple[Crossover, ...]:
     """The lengths T at which the fastest form changes, up to 2^20 tokens."""
 
     def best(tokens: int) -> str:

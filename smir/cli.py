@@ -54,14 +54,16 @@ def compile_command(
         bool, typer.Option("--print-ir-after-all", help="print the IR after every pass")
     ] = False,
     time_passes: Annotated[bool, typer.Option("--time-passes", help="print the time of every pass")] = False,
+    gradients: Annotated[bool, typer.Option("--gradients", help="compile the backward pass of the form too")] = False,
     as_json: Json = False,
 ) -> None:
     """Compile a spec to kernel plans, verifying after every pass."""
     from smir.compiler import Options
     from smir.tables import show_compilation
 
-    mixer = _compiled(spec, form, backend, chunk, Options(print_after_all=print_ir_after_all))
-    show_compilation(mixer, time_passes, as_json)
+    options = Options(print_after_all=print_ir_after_all)
+    mixer = _compiled(spec, form, backend, chunk, options)
+    show_compilation(mixer, time_passes, as_json, mixer.training_plan(options=options) if gradients else None)
 
 
 @app.command()
@@ -84,13 +86,14 @@ def verify(
     chunk: Chunk = None,
     tokens: Annotated[int, typer.Option("--tokens", "-T", help="length of the random sequences")] = 50,
     seed: Annotated[int, typer.Option("--seed", help="of the random arguments")] = 0,
+    gradients: Annotated[bool, typer.Option("--gradients", help="compare the gradients of all arguments too")] = False,
     sizes: Sizes = None,
     as_json: Json = False,
 ) -> None:
     """Compare every legal form with the float64 oracle on random arguments inside the promised ranges."""
     from smir.tables import show_report
 
-    report = _compiled(spec, None, None, chunk).verify(T=tokens, seed=seed, sizes=_sizes(sizes))
+    report = _compiled(spec, None, None, chunk).verify(T=tokens, seed=seed, gradients=gradients, sizes=_sizes(sizes))
     _print_json(report.to_json()) if as_json else show_report(report)
     raise typer.Exit(0 if report.passed else 1)
 

@@ -1,6 +1,6 @@
 """What `smir.compile` returns: a mixer that can be called, explained, verified and printed."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from smir.specs import find_spec
 if TYPE_CHECKING:
     from smir.explain import Explanation
     from smir.passes.cost import Cost
+    from smir.passes.saved_values import TrainingPlan
     from smir.passes.select_form import Machine
     from smir.verify import Report
 
@@ -144,6 +145,21 @@ class CompiledMixer:
         form = form or self.form
         require_form(self.compilation, form)
         return self.compilation.plans.get(form)
+
+    def training_plan(
+        self, wanted: Collection[str] | None = None, form: str | None = None, options: Options | None = None
+    ) -> "TrainingPlan":
+        """The forward and backward kernels of a training call, and what the one keeps for the other.
+
+        `wanted` names the inputs, parameters and initial states whose gradients are asked for (default: all). Raises
+        ArgumentError for other names, and FormError for a mixer that only runs as written.
+        """
+        names = [d.name for d in self.spec.declarations] + [s.name for s in self.spec.states]
+        wanted = names if wanted is None else wanted
+        unknown = next((name for name in wanted if name not in names), None)
+        if unknown is not None:
+            raise ArgumentError(f"{self.spec.name} has no argument {unknown!r}", hint=f"it has {', '.join(names)}")
+        return training_plan(self.compilation, form or self.form, frozenset(wanted), options or Options())
 
     def ir(self, level: str = "plan", form: str | None = None) -> str:
         """The IR as text: `mixer`, `recurrence`, `operators`, `tile` or `plan` (the last two of a form)."""

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from smir.compiler import FORMS, Compilation
+from smir.compiler import DIRECT, FORMS, Compilation, training_plan
 from smir.ir.operator import Operator
 from smir.ir.tile import STEP
-from smir.passes.cost import C, Cost, plan_cost
+from smir.passes.cost import C, Cost, plan_cost, size
+from smir.passes.saved_values import KEPT, UNUSED, SavedValue
 from smir.passes.select_form import GPU, NUMPY, Machine, crossovers, select_form
 
 REFERENCE_LENGTHS = (64, 512, 4096, 32768)
@@ -25,13 +26,14 @@ class Explanation:
     costs: Mapping[str, Mapping[str, str]]
     crossovers: Mapping[str, tuple[str, ...]]
     choices: Mapping[str, Mapping[int, str]]
+    training: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {"mixer": self.mixer, "states": list(self.states), "forms": list(self.forms), "chosen": self.chosen,
                 "obstacles": {f: list(o) for f, o in self.obstacles.items()}, "costs": self.costs,
                 "crossovers": {m: list(c) for m, c in self.crossovers.items()},
-                "choices": self.choices, "notes": list(self.notes)}  # fmt: skip
+                "choices": self.choices, "training": list(self.training), "notes": list(self.notes)}  # fmt: skip
 
     def __str__(self) -> str:
         lines = [f"mixer {self.mixer}"]
@@ -45,7 +47,21 @@ class Explanation:
             lines += [f"  on {machine}: {text}" for text in found] or [
                 f"  on {machine}: {self._only(machine)} at every T"
             ]
+        lines += self._training()
         return "\n".join([*lines, *(f"  {n}" for n in self.notes)])
+
+    def _training(self) -> list[str]:
+        """What a training call keeps."""
+        if self.chosen == DIRECT:
+            return ["  no gradients: it only runs as written"]
+        if not self.training:
+            return ["  for gradients, nothing is kept: the backward pass starts from the arguments"]
+        lines = ["  for gradients of all arguments, per batch and head:"]
+        for value in self.training:
+            name, elements = value["name"], value["elements per token"]
+            costs = f"{value['bytes to keep']} bytes a chunk to keep, {value['bytes to recompute']} to recompute"
+            lines.append(f"    {value['decision']} {name} ({elements} elements per token): {costs}")
+        return lines
 
     def _only(self, machine: str) -> str:
         return next(iter(self.choices[machine].values()))
@@ -68,12 +84,28 @@ def explain(done: Compilation, chosen: str, sizes: Mapping[str, int]) -> Explana
         costs={form: _formulas(cost, form) for form, cost in costs.items()},
         crossovers=crossed,
         choices=choices,
+        training=_saved(done, chosen),
         notes=(note,) if note else (),
     )
 
 
 def _state(o: Operator) -> dict[str, str]:
     return {"name": o.state, "shape": f"{o.rows} x {o.cols}", "transition": o.kind, "direction": o.direction}
+
+
+def _saved(done: Compilation, form: str) -> tuple[dict[str, Any], ...]:
+    """The values that a training call could keep, with the decisions."""
+    if form == DIRECT:
+        return ()
+    names = frozenset([d.name for d in done.spec.declarations] + [s.name for s in done.spec.states])
+    return tuple(_saved_value(v) for v in training_plan(done, form, names).values)
+
+
+def _saved_value(v: SavedValue) -> dict[str, Any]:
+    words = {KEPT: "keeps", UNUSED: "doesn't need"}
+    elements = _readable(size(v.rows) * size(v.cols) / C)
+    return {"name": v.name, "decision": words.get(v.decision, "recomputes"), "elements per token": elements,
+            "bytes to keep": round(v.keep), "bytes to recompute": round(v.recompute)}  # fmt: skip
 
 
 def _crossings(costs: Mapping[str, Cost], machine: Machine, sizes: Mapping[str, int]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from smir.specs import find_spec, library_names
 
 if TYPE_CHECKING:
     from smir.compiled import CompiledMixer
+    from smir.ir.kernel import KernelPlan
+    from smir.passes.saved_values import TrainingPlan
     from smir.verify import Report
 
 
@@ -29,24 +31,30 @@ def show_declarations(mixer: Mixer, as_json: bool) -> None:
         _print(f"mixer {mixer.name}", ("", "name", "dimensions", "range"), rows)
 
 
-def show_compilation(mixer: "CompiledMixer", time_passes: bool, as_json: bool) -> None:
-    """The kernels of the chosen form, and the time of every pass if asked."""
+def show_compilation(
+    mixer: "CompiledMixer", time_passes: bool, as_json: bool, training: "TrainingPlan | None" = None
+) -> None:
+    """The kernels of the chosen form, those of its gradients if there, and the time of every pass if asked."""
     plan, seconds = mixer.plan(), mixer.compilation.seconds
-    kernels = (
-        [(k.name, "sequential" if k.sequential else "parallel over chunks", k.formula) for k in plan.kernels]
-        if plan
-        else []
-    )
+    kernels, backward = _kernels(plan), _kernels(training.backward if training else None)
     if as_json:
+        gradients = {"backward_kernels": [k[0] for k in backward]} if training else {}
         _print_json({"mixer": mixer.spec.name, "forms": list(mixer.forms), "form": mixer.form,
-                     "kernels": [k[0] for k in kernels], "seconds": dict(seconds)})  # fmt: skip
+                     "kernels": [k[0] for k in kernels], **gradients, "seconds": dict(seconds)})  # fmt: skip
         return
     print(f"{mixer.spec.name}: forms {', '.join(mixer.forms)}; chosen {mixer.form}")
-    if kernels:
-        _print("", ("kernel", "runs", "computes"), kernels)
+    for title, found in (("", kernels), ("gradients", backward)):
+        if found:
+            _print(title, ("kernel", "runs", "computes"), found)
     if time_passes:
         rows = [(name, f"{1e3 * s:.2f}") for name, s in [*seconds.items(), ("total", sum(seconds.values()))]]
         _print("", ("pass", "ms"), rows)
+
+
+def _kernels(plan: "KernelPlan | None") -> list[tuple[str, str, str]]:
+    """Every kernel of a plan: its name, how it runs, what it computes."""
+    kernels = plan.kernels if plan else ()
+    return [(k.name, "sequential" if k.sequential else "parallel over chunks", k.formula) for k in kernels]
 
 
 def show_report(report: "Report") -> None:

@@ -3,9 +3,11 @@
 The budget: in float64 a form agrees to 1e-9 of the oracle's RMS; in float32 its RMS error is at most twice that of the
 float32 step form (five times with an erase term), or 2e-6 of the oracle's RMS, whichever is larger. Outputs and final
 states alike, never a NaN where the oracle has a number (what a spec itself leaves undefined, say 0/0, is left out).
+
+Gradients keep the same budget. The truth is the step form's backward pass in float64: backpropagation token by token.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
-from smir.backends.numpy_reference.plan_interpreter import run_plan
-from smir.compiler import DIRECT, Compilation
+from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
+from smir.compiler import DIRECT, Compilation, training_plan
 from smir.ir.formula import formula
-from smir.ir.tile import STEP, TileProgram
+from smir.ir.tile import OUTPUT, STEP, TileProgram
+from smir.passes.adjoint_program import PREFIX
 from smir.passes.exponents import USER, Exponent, exponent_report
 from smir.sampling import check_counts, sample, sample_states
 
@@ -24,7 +27,8 @@ Array = NDArray[Any]
 Results = dict[str, Array]
 FLOAT64_BUDGET, FLOAT32_BUDGET = 1e-9, 2e-6
 STEP_FACTOR, ERASE_FACTOR = 2.0, 5.0
-OUTPUT = "y"
+# A gradient this much smaller than the largest one is what rounding leaves of zero.
+CANCELLED = 1e-6
 CASES = ("usual", "extreme")
 
 
@@ -80,10 +84,13 @@ class Report:
 
 
 def verify(done: Compilation, *, chunk: int = 16, B: int = 2, T: int = 50, H: int = 2,
-           sizes: Mapping[str, int] | None = None, seed: int = 0) -> Report:  # fmt: skip
-    """Compares every legal form with the oracle; `sizes` are those of the spec's dimension names."""
+           sizes: Mapping[str, int] | None = None, seed: int = 0, gradients: bool = False) -> Report:  # fmt: skip
+    """Compares every legal form with the oracle; `sizes` are those of the spec's dimension names.
+
+    With `gradients`, also the gradients of all arguments, for random cotangents of the output and the final states.
+    """
     check_counts(chunk=chunk, B=B, T=T, H=H)
-    rows = [row for case in CASES for row in _case_rows(done, case, chunk, (B, T, H), sizes, seed)]
+    rows = [row for case in CASES for row in _case_rows(done, case, chunk, (B, T, H), sizes, seed, gradients)]
     exps = {text for program in done.tiles.values() for text in unproved(program)}
     return Report(
         done.spec.name, tuple(rows), tuple(sorted(exps)), {"B": B, "T": T, "H": H, "chunk": chunk, **(sizes or {})}
@@ -101,26 +108,64 @@ def _exponent(form: str, e: Exponent) -> str:
 
 
 def _case_rows(done: Compilation, case: str, chunk: int, shape: tuple[int, int, int],
-               sizes: Mapping[str, int] | None, seed: int) -> list[Row]:  # fmt: skip
+               sizes: Mapping[str, int] | None, seed: int, gradients: bool) -> list[Row]:  # fmt: skip
     B, T, H = shape
     arrays = sample(done.spec, B, T, H, sizes, seed, extreme=case == "extreme")
     states = sample_states(done.spec, B, H, sizes, seed + 1) if case == "usual" else {}
     oracle = _named(*run_mixer(done.spec, arrays, states))
+
+    def results(form: str, dtype: Any) -> Results:
+        given = _cast(arrays, dtype), _cast(states, dtype)
+        return _named(*run_plan(done.plans[form], *given, chunk=_chunk(form, chunk)))
+
+    rows = _compared(done, case, oracle, results)
+    if not gradients or done.forms == (DIRECT,):
+        return rows
+    rng = np.random.default_rng(seed + 2)
+    cotangents = {name: rng.standard_normal(a.shape) for name, a in oracle.items()}
+
+    def derived(form: str, dtype: Any) -> Results:
+        given = _cast(arrays, dtype), _cast(states, dtype), _cast(cotangents, dtype)
+        return form_gradients(done, form, *given, _chunk(form, chunk))
+
+    truth = derived(STEP, np.float64)
+    # what cancels exactly, such as the gradient of a quotient that is constant, is compared with the other gradients
+    return rows + _compared(done, case, truth, derived, CANCELLED * max(map(_rms, truth.values())))
+
+
+def _compared(
+    done: Compilation, case: str, truth: Results, run: Callable[[str, Any], Results], floor: float = 0.0
+) -> list[Row]:
+    """Every form in both types against the truth; errors are relative to its RMS, or to `floor` where that is more."""
     rows, step32 = [], {}
     for dtype in (np.float64, np.float32):
-        for form in done.forms:
-            if form == DIRECT:
-                continue
-            found = _named(
-                *run_plan(done.plans[form], _cast(arrays, dtype), _cast(states, dtype), chunk=_chunk(form, chunk))
-            )
-            errors = {name: _relative_rms(found[name], truth) for name, truth in oracle.items()}
+        for form in done.plans:
+            found = run(form, dtype)
+            errors = {name: _relative_rms(found[name], value, floor) for name, value in truth.items()}
             if form == STEP and dtype is np.float32:
                 step32 = errors
             for name, error in errors.items():
                 allowed = FLOAT64_BUDGET if dtype is np.float64 else _allowed32(done, step32.get(name, 0.0))
                 rows.append(Row(form, np.dtype(dtype).name, case, name, error, allowed))
     return rows
+
+
+def form_gradients(
+    done: Compilation, form: str, arrays: Results, states: Results, cotangents: Results, chunk: int
+) -> Results:
+    """Gradients of all inputs, parameters and initial states, as `d_<name>`; `cotangents` of y and the final states.
+
+    One training step: the forward kernels, then the backward kernels with the values that were kept.
+    """
+    names = [d.name for d in done.spec.declarations] + [s.name for s in done.spec.states]
+    plan = training_plan(done, form, frozenset(names))
+    found, _ = run_results(plan.forward, arrays, states, chunk=chunk)
+    kept = {given: found[name] for name, given in plan.kept.items()}
+    seeds = {PREFIX + s.name: cotangents[s.name] for s in done.spec.states}
+    arrays, states = {**arrays, **kept, PREFIX + OUTPUT: cotangents[OUTPUT]}, {**states, **seeds}
+    gradients, of_states = run_results(plan.backward, arrays, states, chunk=chunk)
+    found = {**gradients, **of_states}
+    return {PREFIX + name: found[PREFIX + name] for name in names if PREFIX + name in found}
 
 
 def _allowed32(done: Compilation, step_error: float) -> float:
@@ -140,13 +185,19 @@ def _cast(arrays: Mapping[str, Array], dtype: Any) -> Results:
     return {name: a.astype(dtype) for name, a in arrays.items()}
 
 
-def _relative_rms(found: Array, truth: Array) -> float:
+def _rms(values: Array) -> float:
+    """Root mean square of the finite values."""
+    defined = values[np.isfinite(values)]
+    return float(np.sqrt(np.mean(defined**2))) if defined.size else 0.0
+
+
+def _relative_rms(found: Array, truth: Array, floor: float) -> float:
     """RMS of the difference over the RMS of the truth, where the truth is finite; NaN when the result isn't there."""
     defined = np.isfinite(truth)
     if not defined.any():
         return 0.0
     difference = found[defined].astype(np.float64) - truth[defined]
-    scale = float(np.sqrt(np.mean(truth[defined] ** 2)))
+    scale = max(_rms(truth), floor)
     error = float(np.sqrt(np.mean(difference**2)))
     return error / scale if scale else error
 

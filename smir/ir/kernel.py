@@ -13,7 +13,7 @@ from smir.ir.tile import Result, Scan, TileLeaf
 PER_CHUNK, PER_SEQUENCE, PER_TOKEN = "chunk", "sequence", "token"
 # Axis roles: the whole axis in one tile, or one block of it per program.
 FULL, GRID = "full", "grid"
-# Whose a buffer is: the plan's own, handed out to the plan that runs backward, or handed in by the one that ran forward.
+# Whose a buffer is: the plan's own, handed out to the backward plan, or handed in by the forward plan.
 OWN, SAVED, GIVEN = "own", "saved", "given"
 
 
