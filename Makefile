@@ -18,10 +18,11 @@ endif
 # Chunks are small matrices: threads inside BLAS only wait for each other, above all when tests run side by side.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo test test-all lint format check types bench clean
+.PHONY: help setup demo train test test-all lint format check types bench clean
 
 help:
 	@echo "make demo      compile three mixers, verify them, let them predict real text"
+	@echo "make train     the training examples: a language model with six mixers, digits by patches (minutes)"
 	@echo "make test      lint, types and the test suite (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the exhaustive tests"
 	@echo "make lint      ruff and mypy only;  make format  rewrites the layout"
@@ -40,6 +41,10 @@ setup: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/python -m examples.associative_memory
+
+train: $(STAMP)
+	@$(BIN)/python -m examples.train_byte_lm
+	@$(BIN)/python -m examples.train_digits_lion
 
 lint: check types
 

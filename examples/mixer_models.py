@@ -22,7 +22,7 @@ class Shape:
     layers: int = 2
 
 
-class Block(nn.Module):
+class Block(nn.Module):  # type: ignore[misc]
     """Mixes along the sequence, then within each token; both are added to what comes in."""
 
     def __init__(self, spec: str | Path, shape: Shape) -> None:

@@ -3,7 +3,7 @@
 Without `--mixer` it compares six mixers in the same model: five of the library and one written below, whose gradients
 nobody had derived before. Files are held out for validation. On CUDA the mixers run on Triton kernels.
 
-    python -m examples.train_byte_lm [--mixer gla --mixer my_mixer.smir] [--steps 150] [--device cuda]
+    python -m examples.train_byte_lm [--mixer gla --mixer my_mixer.smir] [--steps 240] [--device cuda]
 """
 
 import argparse
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -67,7 +67,7 @@ class Plan:
     device: str
 
 
-class ByteModel(nn.Module):
+class ByteModel(nn.Module):  # type: ignore[misc]
     """Bytes `[B, T]` to scores of the next byte `[B, T, 256]`."""
 
     def __init__(self, spec: str | Path, shape: Shape) -> None:
@@ -97,9 +97,9 @@ def train_one(spec: str | Path, corpus: Corpus, plan: Plan, report: Callable[[in
         text, following = windows(corpus.train, starts, plan.tokens)
         return model.bits(text.to(plan.device), following.to(plan.device))
 
-    @torch.no_grad()
     def evaluate() -> float:
-        return model.bits(*(part.to(plan.device) for part in held_out)).item()
+        with torch.no_grad():
+            return float(model.bits(*(part.to(plan.device) for part in held_out)))
 
     curve = train(model, loss, plan.steps, RATE, evaluate, max(1, plan.steps // EVALUATIONS), report)
     mixer = model.blocks[0].mixer
@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Run]:
     return runs
 
 
-def _reporter(progress: Progress, task: int) -> Callable[[int, float], None]:
+def _reporter(progress: Progress, task: TaskID) -> Callable[[int, float], None]:
     def report(step: int, bits: float) -> None:
         progress.update(task, completed=step + 1, bits=f"{bits:.2f} bits")
 
@@ -156,7 +156,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mixer", action="append", help="a library name, a path or a spec's text; several times to compare"
     )
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=240)
     parser.add_argument("--batch", type=int, default=8, help="windows per step")
     parser.add_argument("--tokens", type=int, default=128, help="bytes per window")
     parser.add_argument("--width", type=int, default=64)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import Progress, TextColumn
+from rich.progress import Progress, TaskID, TextColumn
 from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -25,7 +25,7 @@ from examples.mixer_models import Curve, Shape, parameter_count, stack, train
 BIDIRECTIONAL, CAUSAL = "lion_s", "scalar_decay"
 SIDE, PATCH, CLASSES = 8, 2, 10
 GRID = SIDE // PATCH
-RATE, EVALUATIONS = 3e-3, 20
+RATE, EVALUATIONS = 6e-3, 10
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Result:
     curve: Curve
 
 
-class DigitModel(nn.Module):
+class DigitModel(nn.Module):  # type: ignore[misc]
     """Images `[B, 8, 8]` to every patch's scores of the ten digits `[B, 16, 10]`."""
 
     def __init__(self, spec: str | Path, shape: Shape) -> None:
@@ -99,9 +99,9 @@ def train_one(
         picked = torch.randint(len(data.train[1]), (batch,), generator=drawn)
         return _loss(model(data.train[0][picked].to(device)), data.train[1][picked].to(device))
 
-    @torch.no_grad()
     def evaluate() -> float:
-        return _loss(model(images), digits).item()
+        with torch.no_grad():
+            return float(_loss(model(images), digits))
 
     curve = train(model, loss, steps, RATE, evaluate, max(1, steps // EVALUATIONS), report)
     with torch.no_grad():
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
         for spec in (options.mixer, options.twin):
             task = progress.add_task(spec, total=options.steps, nats="")
 
-            def report(step: int, nats: float, task: int = task) -> None:
+            def report(step: int, nats: float, task: TaskID = task) -> None:
                 progress.update(task, completed=step + 1, nats=f"{nats:.2f} nats")
 
             results.append(

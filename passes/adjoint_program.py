@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from smir.ir import tile
 from smir.ir.graph import Node, substitute, walk
+from smir.ir.interval import INF, REAL
 from smir.ir.tile import CARRIED, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
 from smir.passes.differentiate import adjoints
 from smir.passes.leaves import with_needed_leaves
@@ -27,7 +28,12 @@ def adjoint_program(program: TileProgram, wanted: Collection[str]) -> TileProgra
     """
     program = inline_exports(program)
     seeds = _seeds(program)
-    found = adjoints(seeds, lambda n: n.op == "load" and (n["kind"] == CARRIED or n["name"] in wanted))
+    endless = {leaf.name for leaf in program.leaves if leaf.range != REAL and -INF in leaf.range}
+    found = adjoints(
+        seeds,
+        wanted=lambda n: n.op == "load" and (n["kind"] == CARRIED or n["name"] in wanted),
+        infinite=lambda n: n.op == "load" and n["name"] in endless,
+    )
     reverse = {c.name: _reversed(c, found.get(c.load), wanted) for c in program.carries}
     outputs = _outputs({n: g for n, g in found.items() if n["kind"] != CARRIED})
     scans = [Scan(s.order, tuple(replace(c, final=False) for c in s.carries)) for s in program.scans]

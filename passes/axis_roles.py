@@ -35,8 +35,9 @@ def _mixed_axes(nodes: Iterable[Node]) -> Iterable[str]:
             yield n.type.rows
         if n.op == "dot":
             yield n.args[0].type.cols
-        elif n.op in ("sum", "reduce_max", "rotate"):
-            operand = n.args[-1].type
-            yield operand.rows if n["axis"] == 0 else operand.cols
+        elif n.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
+            # of pairs, the whole axis and the one of half its length
+            for part in (n, *n.args):
+                yield part.type.rows if n["axis"] == 0 else part.type.cols
         elif n.op in ("cumsum", "unit_inverse", "mask"):
             yield n.type.rows

@@ -11,19 +11,24 @@ from smir.ir.graph import Node, reaches, walk
 from smir.passes.vjp import RISKY, vjp
 
 
-def adjoints(seeds: Mapping[Node, Node], wanted: Callable[[Node], bool]) -> dict[Node, Node]:
+def adjoints(
+    seeds: Mapping[Node, Node], wanted: Callable[[Node], bool], infinite: Callable[[Node], bool] = lambda node: False
+) -> dict[Node, Node]:
     """The adjoint of every wanted node that influences a root; `seeds` maps roots to their adjoints.
+
+    `infinite` says which nodes may be -inf.
 
     A value that doesn't vary from level to level, used by one that does, collects its adjoint over all levels.
     """
     order = list(walk(seeds))
     useful = reaches(seeds, wanted)
     varying, undefined = _level_varying(order), _undefined_at_the_end(order)
+    endless = {n for n in order if infinite(n)}
     found = dict(seeds)
     for node in reversed(order):
         if node not in found or node not in useful or wanted(node):
             continue
-        for argument, adjoint in zip(node.args, vjp(node, found[node], undefined), strict=True):
+        for argument, adjoint in zip(node.args, vjp(node, found[node], undefined, endless), strict=True):
             if adjoint is None or argument not in useful:
                 continue
             if argument not in varying and (node in varying or node.op == "level_sum"):

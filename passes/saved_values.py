@@ -25,7 +25,7 @@ class SavedValue:
     """One value that both passes use, and the decision about it.
 
     `name` is the forward plan's buffer, of `rows x cols` elements a chunk, and `given` the backward plan's. `keep` and
-    `recompute` are bytes per chunk at nominal sizes. UNUSED: the backward pass only needed it to make a kept value.
+    `recompute` are bytes per chunk at nominal sizes. UNUSED: the backward pass only needed it to make what is kept.
     """
 
     name: str
@@ -60,10 +60,10 @@ def training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     taken = {leaf.name for leaf in adjoint.leaves} | {c.name for c in adjoint.carries}
     decided = _decide({name: value for name, value in values.items() if value in shared}, forward, taken)
     loads = {values[v.name]: tile.buffer(v.given, v.rows, v.cols) for v in decided if v.decision == KEPT}
-    backward = partition(_reading(adjoint, loads))
-    read = {b.name for b in backward.given}
-    final = tuple(v if v.decision != KEPT or v.given in read else replace(v, decision=UNUSED) for v in decided)
-    return _same_types(TrainingPlan(plan, backward, final))
+    reading = _reading(adjoint, loads)
+    used = set(reading.nodes())
+    final = tuple(v if substitute(values[v.name], loads) in used else replace(v, decision=UNUSED) for v in decided)
+    return _same_types(TrainingPlan(plan, partition(reading), final))
 
 
 def _decide(shared: Mapping[str, Node], program: TileProgram, taken: Collection[str]) -> tuple[SavedValue, ...]:

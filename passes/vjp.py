@@ -1,7 +1,8 @@
 """Reverse-mode rules: for every tile operation, the adjoints of its arguments in terms of the adjoint of its result.
 
-The rules only use tile operations, so programs are closed under differentiation, any number of times. A rule returns
-one adjoint for each argument, or None where the argument has no influence (conditions, constants).
+The rules only use tile operations, and all of these have rules but `cross_pairs`, which adjoints of rotations hold:
+programs are closed under differentiation, any number of times, rotations once. A rule returns one adjoint for each
+argument, or None where the argument has no influence (conditions, constants).
 """
 
 from collections.abc import Callable, Set
@@ -18,15 +19,18 @@ p = tile.pointwise
 RISKY = frozenset({"div", "log", "pow", "sqrt"})
 
 
-def vjp(node: Node, adjoint: Node, undefined: Set[Node] = frozenset()) -> Adjoints:
+def vjp(node: Node, adjoint: Node, undefined: Set[Node] = frozenset(), infinite: Set[Node] = frozenset()) -> Adjoints:
     """The adjoints of the node's arguments, each with the argument's own axes.
 
     `undefined` has the values with nonsense in the rows beyond the end of the sequence. A forward pass drops such rows;
-    an adjoint would sum them, so they become zero first.
+    an adjoint would sum them, so they become zero first. `infinite` has values that may be -inf: their products with
+    an adjoint of zero are zero.
     """
     if node.op == "dot" and node.args[0] in undefined:
         node = tile.dot(tile.valid_rows(node.args[0]), node.args[1])
     raw = RULES[node.op](node, adjoint)
+    if node.op == "mul" and not infinite.isdisjoint(node.args):
+        raw = tuple(g and _unless_zero(adjoint, g) for g in raw)
     if node in undefined or (node.op in RISKY and node.type.rows == tile.CHUNK):
         raw = tuple(g and (tile.valid_rows(g) if g.type.rows == tile.CHUNK else g) for g in raw)
     return tuple(None if g is None else summed_to(g, a) for g, a in zip(raw, node.args, strict=True))
@@ -48,6 +52,11 @@ def _number(value: float) -> Node:
 # ---- pointwise --------------------------------------------------------------------------------------------------
 
 
+def _unless_zero(g: Node, adjoint: Node) -> Node:
+    """An adjoint of zero stays zero, also where the derivative is infinite: a branch not taken, a decay of zero."""
+    return p("where", p("eq", g, _number(0.0)), _number(0.0), adjoint)
+
+
 def _mul(y: Node, g: Node) -> Adjoints:
     a, b = y.args
     return p("mul", g, b), p("mul", g, a)
@@ -55,13 +64,15 @@ def _mul(y: Node, g: Node) -> Adjoints:
 
 def _div(y: Node, g: Node) -> Adjoints:
     b = y.args[1]
-    return p("div", g, b), p("neg", p("mul", p("div", g, b), y))
+    da = p("div", g, b)
+    return _unless_zero(g, da), _unless_zero(g, p("neg", p("mul", da, y)))
 
 
 def _pow(y: Node, g: Node) -> Adjoints:
     """d(a^b): b a^(b-1) da, and y log(a) db, which is zero where a is zero."""
     a, b = y.args
     da = p("mul", g, p("mul", b, p("pow", a, p("sub", b, _number(1.0)))))
+    da = _unless_zero(g, da)
     if b.op == "const":
         return da, None
     safe = p("where", p("lt", _number(0.0), a), a, _number(1.0))
@@ -86,7 +97,7 @@ def _logaddexp(y: Node, g: Node) -> Adjoints:
 
 
 def _sqrt(y: Node, g: Node) -> Adjoints:
-    return (p("div", p("mul", _number(0.5), g), y),)
+    return (_unless_zero(g, p("div", p("mul", _number(0.5), g), y)),)
 
 
 def _abs(y: Node, g: Node) -> Adjoints:
@@ -160,7 +171,7 @@ RULES: dict[str, Rule] = {
     "logaddexp": _logaddexp,
     "neg": lambda y, g: (p("neg", g),),
     "exp": lambda y, g: (p("mul", g, y),),
-    "log": lambda y, g: (p("div", g, y.args[0]),),
+    "log": lambda y, g: (_unless_zero(g, p("div", g, y.args[0])),),
     "sqrt": _sqrt,
     "abs": _abs,
     "sigmoid": _sigmoid,

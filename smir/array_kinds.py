@@ -73,5 +73,5 @@ def convert(array: Array, kind: str, dtype: str, device: str) -> Array:
     if kind == NUMPY:
         return to_numpy(array).astype(dtype, copy=False)
     torch = sys.modules["torch"]
-    tensor = torch.from_numpy(np.ascontiguousarray(array)) if isinstance(array, np.ndarray) else array
+    tensor = torch.from_numpy(np.asarray(array, order="C")) if isinstance(array, np.ndarray) else array
     return tensor.to(device=device, dtype=getattr(torch, dtype))

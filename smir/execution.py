@@ -91,10 +91,9 @@ def _run_triton(done: Compilation, form: str, bound: Bound, chunk: int) -> Resul
 
 
 def _run_triton_plan(plan: KernelPlan, arrays: Arrays, states: Arrays, chunk: int) -> tuple[Arrays, Arrays]:
-    from smir.backends.triton_gpu import runtime
+    from smir.backends.triton_gpu.runtime import run_triton_results
 
-    # looked up here, so that forward calls need no more than `run_triton`
-    return runtime.run_triton_results(plan, arrays, states, chunk)  # type: ignore[attr-defined, no-any-return]
+    return run_triton_results(plan, arrays, states, chunk=chunk)
 
 
 def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:

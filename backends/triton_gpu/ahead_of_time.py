@@ -114,7 +114,7 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     scope = {**vars(module), **recorders, "SHORT_INVERSE": inverse}
     function = type(launch)(launch.__code__, scope, None, launch.__defaults__, launch.__closure__)
     function.__kwdefaults__ = launch.__kwdefaults__
-    defaults = default_options(plan, sizes, chunk, float32)
+    defaults = default_options(plan, sizes, chunk, float32, 64 if target.startswith("gfx") else 32)
     options = {**defaults, **(workload.options or {})}
     function(*_meta_tensors(plan, workload, sizes), options=options, precision=precision, **keywords)
     return launches
@@ -147,7 +147,10 @@ def _compile(name: str, kernel: Any, keywords: dict[str, Any], target: str) -> R
     options = {k: v for k, v in keywords.items() if k not in names}
     source = _source(kernel, {k: v for k, v in keywords.items() if k in names})
     try:
-        compiled = triton.compile(source, target=_target(target), options=options)
+        with triton.knobs.amd.scope():
+            # the pass that transposes inside threads refuses some products of tiles of 64 rows (Triton 3.6)
+            triton.knobs.amd.use_in_thread_transpose = False
+            compiled = triton.compile(source, target=_target(target), options=options)
     except Exception as error:
         raise BackendError(f"kernel {name} doesn't compile for {target}: {error}") from error
     if target.startswith("gfx"):

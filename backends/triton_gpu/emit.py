@@ -5,10 +5,8 @@ from importlib.resources import files
 from smir.backends.triton_gpu.emit_kernel import print_kernel
 from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.launcher import print_launcher
-from smir.backends.triton_gpu.symbols import Y
 from smir.errors import IRError
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import TOKEN
 
 RESERVED = frozenset({"launch", "tiles", "__init__"})
 
@@ -19,8 +17,6 @@ def emit(plan: KernelPlan, facts: Facts | None = None) -> dict[str, str]:
     Raises IRError when a name or an operation of the plan can't be printed.
     """
     facts = facts or Facts()
-    if [(r.tensor, r.kind, r.offset) for r in plan.results] != [(Y, TOKEN, 0)]:
-        raise IRError(f"the Triton backend prints programs whose one result is {Y}", hint="use the numpy backend")
     if clash := RESERVED & {k.name for k in plan.kernels}:
         raise IRError(f"a kernel can't be called {sorted(clash)[0]}")
     printed = [print_kernel(plan, kernel, facts) for kernel in plan.kernels]

@@ -126,6 +126,17 @@ def _pair_distance(p: "TilePrinter", n: Node) -> Text:
     return Text(f"pair_distance({p.value(n.args[0]).text}, level, {_ends(n)}, PARTS=PARTS)")
 
 
+def _pair_collect(p: "TilePrinter", n: Node) -> Text:
+    return Text(f"pair_collect({p.value(n.args[0]).text}, level, {_ends(n)}, PARTS=PARTS)")
+
+
+def _cross_pairs(p: "TilePrinter", n: Node) -> Text:
+    a, b = n.args
+    if n["axis"] == 0:
+        return Text(f"tl.trans(cross_pairs({_trans(p, a)}, {_trans(p, b)}))")
+    return Text(f"cross_pairs({p.numeric(a).text}, {p.numeric(b).text})")
+
+
 def _level_mask(p: "TilePrinter", n: Node) -> Text:
     operands, flags = level_operands(n), f"level, REVERSE={n['reverse']}"
     if operands is None:
@@ -167,6 +178,8 @@ RULES: dict[str, Callable[["TilePrinter", Node], Text]] = {
     "valid_rows": _valid_rows,
     "unit_inverse": _unit_inverse,
     "pair_distance": _pair_distance,
+    "pair_collect": _pair_collect,
+    "cross_pairs": _cross_pairs,
     "level_mask": _level_mask,
     "level_sum": print_level_sum,
     "rotate": _rotate,

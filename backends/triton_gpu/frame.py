@@ -6,15 +6,15 @@ from dataclasses import dataclass, field
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.names import Names, word
 from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
-from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, Y, symbols
+from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols
 from smir.errors import IRError
 from smir.ir.graph import Node
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, TOKEN, Carry
+from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, TOKEN, Carry, Result
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "level_mask level_product logaddexp pair_distance rotate running_sum running_sum_column running_sum_transposed "
+    "cross_pairs level_mask level_product logaddexp pair_collect pair_distance rotate running_sum running_sum_column running_sum_transposed "
     "segment_sum tanh unit_inverse weighted_level_product"
 ).split()
 FIXED = frozenset(
@@ -111,14 +111,25 @@ class Frame:
             buffer = self.plan.buffer(target)
             address = self._buffer_address(buffer, False, transposed)
             inside = None if buffer.extent in (PER_CHUNK, PER_SEQUENCE) else self._token_mask(0, False, rows)
-        elif target == Y:
-            address = self._output_address(self._pointer(OUTPUT, Y), rows, cols)
-            inside = self._token_mask(0, False, rows)
+        elif result := next((r for r in self.plan.results if r.name == target), None):
+            address, inside = self._result_place(result)
         else:
             pointer = self._pointer(FINAL, target)
             address = self._state_address(pointer, rows, cols, transposed)
         masks = self._masks(rows, cols, inside)
         return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
+
+    def _result_place(self, result: Result) -> tuple[str, str | None]:
+        """Where a chunk writes its part of a result, and which of its rows have a place there."""
+        pointer, rows, cols = self._pointer(OUTPUT, result.name), result.rows, result.cols
+        if result.kind == PARAM:
+            return self._dense(pointer, "((batch * heads + head) * chunks + chunk)", rows, cols, False), None
+        own, shift = self._token_mask(0, False, rows), result.offset
+        if not shift:
+            return self._output_address(pointer, rows, cols), own
+        moved = self._token_mask(shift, False, rows)
+        start = f"(start {'+' if shift > 0 else '-'} {abs(shift)})"
+        return self._output_address(pointer, rows, cols, start), " & ".join(f"({m})" for m in (own, moved) if m)
 
     def _read(self, address: str, masks: str) -> str:
         return f"tl.load({address}, mask={masks}, other=0.0)" if masks else f"tl.load({address})"

@@ -16,8 +16,10 @@ from smir.backends.triton_gpu.symbols import (
     INPUT,
     OUTPUT,
     Y,
-    all_stores,
     final_stores,
+    given_buffers,
+    is_forward,
+    saved_buffers,
     state_carries,
     symbols,
     tensors,
@@ -25,8 +27,8 @@ from smir.backends.triton_gpu.symbols import (
 from smir.errors import IRError
 from smir.ir.dims import Dim
 from smir.ir.graph import walk
-from smir.ir.kernel import FULL, GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import CHUNK, ONE, STEP, TOKEN, TileLeaf
+from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
+from smir.ir.tile import CHUNK, ONE, PARAM, STEP, TOKEN, Result, TileLeaf
 
 
 @dataclass
@@ -96,12 +98,11 @@ def state_shapes(plan: KernelPlan) -> dict[str, tuple[str, ...]]:
     return shapes
 
 
-def output_axes(plan: KernelPlan) -> tuple[str, ...]:
-    """The dimension axes of the output."""
-    value = next(s.value for s in all_stores(plan) if s.target == Y)
-    if value.type.rows == CHUNK:
-        return _without_units(value.type.cols, ONE)
-    return _without_units(value.type.rows, value.type.cols)
+def result_axes(result: Result) -> tuple[str, ...]:
+    """The dimension axes of a result's tensor."""
+    if result.rows == CHUNK or (result.kind == PARAM and result.rows == ONE):
+        return _without_units(result.cols, ONE)
+    return _without_units(result.rows, result.cols)
 
 
 def _without_units(rows: str, cols: str) -> tuple[str, ...]:
@@ -160,21 +161,31 @@ def _items(values: Mapping[str, int]) -> str:
 def _return(plan: KernelPlan) -> str:
     called = symbols(plan)
     states = ", ".join(f'"{identifier(n)}": {called[FINAL, n]}' for n in final_stores(plan))
-    return f"    return {called[OUTPUT, Y]}, {{{states}}}"
+    if is_forward(plan):
+        return f"    return {called[OUTPUT, Y]}, {{{states}}}"
+    found: dict[str, list[str]] = {}
+    for r in plan.results:
+        total = f"{called[OUTPUT, r.name]}.sum((0, 2)).reshape({', '.join(['heads', *map(_extent, result_axes(r))])})"
+        found.setdefault(r.tensor, []).append(total if r.kind == PARAM else called[OUTPUT, r.name])
+    found |= {b.name: [called[BUFFER, b.name]] for b in saved_buffers(plan)}
+    results = ", ".join(f'"{identifier(name)}": {" + ".join(parts)}' for name, parts in found.items())
+    return f"    return {{{results}}}, {{{states}}}"
 
 
 def _signature(plan: KernelPlan) -> str:
     called, leaves = symbols(plan), tensors(plan)
-    states = [f"{called[INITIAL, n]}=None" for n in state_carries(plan)]
+    states = [called[BUFFER, b.name] for b in given_buffers(plan)]
+    states += [f"{called[INITIAL, n]}=None" for n in state_carries(plan)]
     chunk = "" if plan.form == STEP else "chunk=64, "
     given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *states])
     tokens = [called[INPUT, leaf.name] for leaf in leaves if leaf.kind == TOKEN]
     shapes = "\n".join(f"    {_shape(leaf, called[INPUT, leaf.name])}" for leaf in leaves)
     finals = ", ".join(f"{n} [{', '.join(['B', 'H', *axes])}]" for n, axes in state_shapes(plan).items())
-    output = ", ".join(["B", "T", "H", *output_axes(plan)])
+    results = ", ".join(f"{r.tensor} [{', '.join([*_LEADING[r.kind], *result_axes(r)])}]" for r in plan.results)
+    results = results if is_forward(plan) else f"{{{results}}}"
     unit = "    chunk = 1\n" if plan.form == STEP else ""
     return f'''def launch({given}, {chunk}options=OPTIONS, dtype=None, precision=PRECISION):
-    """Returns (y [{output}], final states {{{finals}}} in float32).
+    """Returns ({results}, final states {{{finals}}} in float32).
 
 {shapes}
     """
@@ -183,9 +194,11 @@ def _signature(plan: KernelPlan) -> str:
     dtype = dtype or product_type({", ".join(tokens)})'''
 
 
+_LEADING = {TOKEN: ("B", "T", "H"), PARAM: ("H",)}
+
+
 def _shape(leaf: TileLeaf, name: str) -> str:
-    leading = ["B", "T", "H"] if leaf.kind == TOKEN else ["H"]
-    return comment(f"{name} [{', '.join([*leading, *tensor_axes(leaf.rows, leaf.cols, leaf.kind)])}]")
+    return comment(f"{name} [{', '.join([*_LEADING[leaf.kind], *tensor_axes(leaf.rows, leaf.cols, leaf.kind)])}]")
 
 
 def _exact_checks(axes: list[str], facts: Facts) -> list[str]:
@@ -205,14 +218,24 @@ def _allocations(plan: KernelPlan) -> list[str]:
         tile = (carry.cols, carry.rows) if carry.transposed else (carry.rows, carry.cols)
         shape, name = ", ".join(["batch", "heads", *map(_extent, tile)]), called[INITIAL, state]
         lines += [f"if {name} is not None:", f"    {name} = {name}.reshape({shape}).contiguous()"]
-    for b in plan.buffers:
+    for b in (b for b in plan.buffers if b.owner != GIVEN):
         kind = "dtype" if b.dtype == "product" else "torch.float32"
         lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b)}, dtype={kind}, {device})")
     for state, axes in state_shapes(plan).items():
         shape = ", ".join(["batch", "heads", *map(_extent, axes)])
         lines.append(f"{called[FINAL, state]} = torch.empty({shape}, dtype=torch.float32, {device})")
-    shape = ", ".join(["batch", "time", "heads", *map(_extent, output_axes(plan))])
-    return [*lines, f"{called[OUTPUT, Y]} = torch.empty({shape}, dtype=dtype, {device})"]
+    return [*lines, *(f"{called[OUTPUT, r.name]} = {_result_memory(plan, r)}, {device})" for r in plan.results)]
+
+
+def _result_memory(plan: KernelPlan, r: Result) -> str:
+    """The start of a result's allocation. A gradient has its input's type; what a shift doesn't reach stays zero."""
+    if r.kind == PARAM:
+        return f"torch.empty(batch, heads, chunks, {_extent(r.rows)}, {_extent(r.cols)}, dtype=torch.float32"
+    like = r.tensor.removeprefix("d_")
+    known = r.tensor != Y and any(leaf.name == like for leaf in tensors(plan))
+    kind = f"{symbols(plan)[INPUT, like]}.dtype" if known else "dtype" if r.tensor == Y else "torch.float32"
+    make = "zeros" if r.offset else "empty"
+    return f"torch.{make}({', '.join(['batch', 'time', 'heads', *map(_extent, result_axes(r))])}, dtype={kind}"
 
 
 def _extent(axis: str) -> str:

@@ -17,7 +17,7 @@ DEFAULT_CHUNK, WIDE_CHUNK = 64, 32
 NOMINAL_SIZE = 128
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
 # Elements of all computed tiles together from which a kernel gets eight warps.
-PARALLEL_ELEMENTS, SEQUENTIAL_ELEMENTS = 80 << 10, 33 << 10
+PARALLEL_ELEMENTS, SEQUENTIAL_ELEMENTS = 80 << 10, 32 << 10
 FREE = frozenset("load const transpose broadcast".split())
 
 Options = dict[str, dict[str, int]]
@@ -33,20 +33,25 @@ def default_options(
     sizes: Mapping[str, int] | None = None,
     chunk: int = DEFAULT_CHUNK,
     float32: bool = False,
+    lanes: int = 32,
 ) -> Options:
-    """Options of every kernel by name. Dimensions without a size count as 128; `float32`: so are products' operands."""
+    """Options of every kernel by name. Dimensions without a size count as 128.
+
+    `float32`: so are the products' operands, which take twice the registers; `lanes`: threads in a warp.
+    """
     known = {ONE: 1, CHUNK: 1 if plan.form == STEP else chunk, **(sizes or {})}
-    return {kernel.name: _kernel_options(kernel, known, 2 if float32 else 1) for kernel in plan.kernels}
+    weight = 2 if float32 else 1
+    return {kernel.name: _kernel_options(kernel, known, weight, lanes) for kernel in plan.kernels}
 
 
-def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int) -> dict[str, int]:
+def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes: int) -> dict[str, int]:
     # a state with a whole axis is cut into narrow blocks: more programs, and it stays in registers
     narrow = kernel.sequential and any(role == FULL for _, role in kernel.roles)
     width = NARROW_BLOCK if narrow else WIDE_BLOCK
     blocks = {axis: min(width, _block(axis, sizes)) for axis, role in kernel.roles if role == GRID}
     elements = weight * sum(_elements(n, blocks, sizes) for n in walk(kernel.roots()) if n.op not in FREE)
     limit = SEQUENTIAL_ELEMENTS if kernel.sequential else PARALLEL_ELEMENTS
-    warps = 8 if elements >= limit else 4
+    warps = (8 if elements >= limit else 4) * 32 // lanes
     return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": 2}
 
 

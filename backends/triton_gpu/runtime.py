@@ -11,7 +11,16 @@ from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
-from smir.backends.triton_gpu.symbols import INITIAL, state_carries, symbols, tensors
+from smir.backends.triton_gpu.symbols import (
+    BUFFER,
+    INITIAL,
+    Y,
+    given_buffers,
+    is_forward,
+    state_carries,
+    symbols,
+    tensors,
+)
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import STEP, TOKEN
@@ -26,7 +35,19 @@ def run_triton(
     chunk: int | None = None,
     options: Options | None = None,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The output `[B, T, H, *dims]` and the final states `[B, H, *dims]` (float32).
+    """The output `[B, T, H, *dims]` of a forward plan and the final states `[B, H, *dims]` (float32)."""
+    results, final = run_triton_results(plan, arrays, states, chunk, options)
+    return results[Y], final
+
+
+def run_triton_results(
+    plan: KernelPlan,
+    arrays: Mapping[str, Tensor],
+    states: Mapping[str, Tensor] | None = None,
+    chunk: int | None = None,
+    options: Options | None = None,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """All results by tensor, with the buffers that the plan saves, and the final states `[B, H, *dims]` (float32).
 
     `arrays` are torch tensors in canonical layout, all on one CUDA device (with TRITON_INTERPRET=1: on the CPU).
     `chunk` is a power of two from 16 on (None: by a rule on sizes and type); `options` replaces launch options by
@@ -41,11 +62,13 @@ def run_triton(
     launch = launcher(plan, Facts.of_sizes(sizes))
     called = symbols(plan)
     given = {called[INITIAL, n]: states[n].float() for n in state_carries(plan) if states and n in states}
+    given |= {called[BUFFER, b.name]: arrays[b.name] for b in given_buffers(plan)}
     keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
-    chosen = {**default_options(plan, sizes, chunk, float32), **(options or {})}
+    chosen = {**default_options(plan, sizes, chunk, float32, _lanes()), **(options or {})}
     try:
         with _on_device(inputs[0]):
-            return launch(*inputs, **given, options=chosen, **keywords)  # type: ignore[no-any-return]
+            results, final = launch(*inputs, **given, options=chosen, **keywords)
+            return {Y: results} if is_forward(plan) else results, final
     except _out_of_resources() as error:
         raise BackendError(f"a kernel is too large for this GPU: {error}", hint=f"try chunk={chunk // 2}") from error
 
@@ -91,6 +114,13 @@ def _has_float32_products(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> boo
     """Whether products take float32 operands: unless the inputs have one 16-bit type (as the printed launcher says)."""
     short = {a.dtype for a in (arrays[x.name] for x in tensors(plan) if x.kind == TOKEN) if a.dtype.itemsize < 4}
     return len(short) != 1
+
+
+def _lanes() -> int:
+    """Threads in a warp: AMD's data centre GPUs have 64."""
+    import torch
+
+    return 64 if torch.version.hip else 32
 
 
 def _out_of_resources() -> type[Exception]:

@@ -3,11 +3,12 @@
 from functools import cache
 
 from smir.backends.triton_gpu.names import Names
-from smir.ir.kernel import KernelPlan, Store
-from smir.ir.tile import Carry, TileLeaf
+from smir.ir.kernel import GIVEN, SAVED, Buffer, KernelPlan, Store
+from smir.ir.tile import BUFFER as BUFFER_LEAF
+from smir.ir.tile import OUTPUT as Y
+from smir.ir.tile import TOKEN, Carry, TileLeaf
 
 INPUT, BUFFER, INITIAL, FINAL, OUTPUT = "input", "buffer", "initial", "final", "output"
-Y = "y"
 # What the launcher itself calls things.
 LOCALS = frozenset(
     "os batch time heads chunks chunk options chosen dtype precision parts launch padded product_type TYPES OPTIONS "
@@ -23,13 +24,28 @@ def symbols(plan: KernelPlan) -> dict[tuple[str, str], str]:
     wanted += [(INITIAL, name, f"initial_{name}") for name in state_carries(plan)]
     wanted += [(FINAL, name, f"final_{name}") for name in final_stores(plan)]
     wanted += [(BUFFER, b.name, b.name) for b in plan.buffers]
-    wanted.append((OUTPUT, Y, Y))
+    wanted += [(OUTPUT, r.name, r.name) for r in plan.results]
     return {(kind, name): names.new(text) for kind, name, text in wanted}
 
 
 def tensors(plan: KernelPlan) -> tuple[TileLeaf, ...]:
     """The plan's inputs and parameters in declaration order, each once."""
-    return tuple({leaf.name: leaf for leaf in plan.leaves}.values())
+    return tuple({leaf.name: leaf for leaf in plan.leaves if leaf.kind != BUFFER_LEAF}.values())
+
+
+def given_buffers(plan: KernelPlan) -> tuple[Buffer, ...]:
+    """The buffers that the caller gives."""
+    return tuple(b for b in plan.buffers if b.owner == GIVEN)
+
+
+def saved_buffers(plan: KernelPlan) -> tuple[Buffer, ...]:
+    """The buffers that the caller gets."""
+    return tuple(b for b in plan.buffers if b.owner == SAVED)
+
+
+def is_forward(plan: KernelPlan) -> bool:
+    """Whether the plan has a mixer's output as its one result, and keeps nothing."""
+    return [(r.tensor, r.kind, r.offset) for r in plan.results] == [(Y, TOKEN, 0)] and not saved_buffers(plan)
 
 
 def state_carries(plan: KernelPlan) -> dict[str, Carry]:
@@ -46,5 +62,5 @@ def all_stores(plan: KernelPlan) -> list[Store]:
 
 def final_stores(plan: KernelPlan) -> dict[str, Store]:
     """The stores of final states, by state."""
-    others = {b.name for b in plan.buffers} | {Y}
+    others = {b.name for b in plan.buffers} | {r.name for r in plan.results}
     return {s.target: s for s in all_stores(plan) if s.target not in others}

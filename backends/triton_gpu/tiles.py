@@ -152,6 +152,36 @@ def pair_distance(g, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PART
 
 
 @triton.jit
+def pair_collect(d, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
+    """The transpose of `pair_distance`: row m sums d over the rows whose distance counts m."""
+    C: tl.constexpr = d.shape[0]
+    i, m = tl.arange(0, C)[None, :], tl.arange(0, C)[:, None]
+    same = (i >> level) == (m >> level)
+    odd = ((i >> level) & 1) == 1
+    if REVERSE:
+        query = m > i if EXCLUSIVE else m >= i
+        weights = same & ((odd & (m < i)) | ((odd == 0) & query))
+    else:
+        query = m < i if EXCLUSIVE else m <= i
+        weights = same & ((odd & query) | ((odd == 0) & (m > i)))
+    if d.shape[1] == 1:
+        total = tl.sum(tl.where(weights, tl.trans(d), 0.0), axis=1, keep_dims=True)
+    else:
+        total = weigh_rows(weights, d, PARTS)
+    return total
+
+
+@triton.jit
+def cross_pairs(a, b):
+    """a0 b1 - a1 b0 for interleaved pairs of columns."""
+    ROWS: tl.constexpr = a.shape[0]
+    HALF: tl.constexpr = a.shape[1] // 2
+    a0, a1 = tl.split(tl.reshape(a, (ROWS, HALF, 2)))
+    b0, b1 = tl.split(tl.reshape(b, (ROWS, HALF, 2)))
+    return a0 * b1 - a1 * b0
+
+
+@triton.jit
 def unit_inverse(n, LEVELS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr):
     """(I + n)^-1 of a strictly triangular tile, by binary levels: X <- X - X (n on the level) X."""
     C: tl.constexpr = n.shape[0]

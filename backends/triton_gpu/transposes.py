@@ -12,7 +12,7 @@ from smir.ir.graph import Node, make, rebuild, substitute, walk
 from smir.ir.ops import POINTWISE
 from smir.ir.tile import CARRIED
 
-MADE_BY_PRODUCTS = frozenset("dot unit_inverse pair_distance level_sum".split())
+MADE_BY_PRODUCTS = frozenset("dot unit_inverse pair_distance pair_collect level_sum".split())
 MIRROR = {
     "lower": "upper",
     "strict_lower": "strict_upper",

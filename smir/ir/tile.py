@@ -172,7 +172,7 @@ def pair_distance(g: Node, reverse: bool = False, exclusive: bool = False) -> No
 
 
 def pair_collect(d: Node, reverse: bool = False, exclusive: bool = False) -> Node:
-    """The transpose of `pair_distance` as a linear map, at level s: entry m sums d over the rows whose distance counts m."""
+    """The transpose of `pair_distance` as a linear map, at level s: entry m sums d over the rows that count m."""
     return make("pair_collect", (d,), d.type, reverse=reverse, exclusive=exclusive)
 
 

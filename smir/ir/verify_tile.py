@@ -242,8 +242,9 @@ def combined_axes(node: Node) -> Iterator[str]:
         yield node.type.rows
     if node.op == "dot":
         yield node.args[0].type.cols
-    elif node.op in ("sum", "reduce_max", "rotate"):
-        operand = node.args[-1].type
-        yield operand.rows if node["axis"] == 0 else operand.cols
-    elif node.op in ("cumsum", "segment_sum", "mask", "unit_inverse", "pair_distance", "level_mask"):
+    elif node.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
+        # of pairs, the whole axis and the one of half its length
+        for part in (node, *node.args):
+            yield part.type.rows if node["axis"] == 0 else part.type.cols
+    elif node.op in ("cumsum", "segment_sum", "mask", "unit_inverse", "pair_distance", "pair_collect", "level_mask"):
         yield node.type.rows

@@ -96,13 +96,14 @@ def test_non_contiguous_arrays_are_fine() -> None:
     assert bind(spec(), (), call(q=q)).arrays["q"].shape == (3, 5, 2, 4)
 
 
-def test_gradients_are_refused_where_they_would_be_lost() -> None:
+def test_what_autograd_records_is_known_and_stays_connected() -> None:
     arrays = {n: torch.from_numpy(a) for n, a in call().items()}
     arrays["v"].requires_grad_()
-    with pytest.raises(ArgumentError, match="argument v requires a gradient"):
-        bind(spec(), (), arrays)
+    bound = bind(spec(), (), arrays)
+    assert bound.recorded == {"v"}
+    assert bound.arrays["v"].requires_grad and not bound.arrays["q"].requires_grad
     with torch.no_grad():
-        bind(spec(), (), arrays)
+        assert not bind(spec(), (), arrays).recorded
 
 
 def without(name: str) -> dict[str, np.ndarray]:

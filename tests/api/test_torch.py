@@ -39,15 +39,6 @@ def test_the_state_goes_round(arrays):
     torch.testing.assert_close(torch.cat([first, second], dim=1), whole)
 
 
-def test_gradients_are_refused_in_words(arrays):
-    mixer, call = smir.compile("gated_delta_rule"), tensors(arrays, torch.float32)
-    call["q"].requires_grad_()
-    with pytest.raises(smir.SmirError, match="gradient"):
-        mixer(**call)
-    with torch.no_grad():
-        assert not mixer(**call).requires_grad
-
-
 def test_triton_without_a_gpu_is_one_clear_error(arrays):
     mixer = smir.compile("gated_delta_rule", backend="triton")
     with pytest.raises(smir.BackendError, match="GPU"):

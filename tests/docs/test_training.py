@@ -8,7 +8,7 @@ TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 
 
 def test_the_programs_run(capsys):
-    values: dict = {}
+    values = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
     assert len(blocks) == 5
     for block in blocks:

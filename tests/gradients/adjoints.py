@@ -11,7 +11,7 @@ from smir.backends.numpy_reference.plan_interpreter import run_results
 from smir.backends.numpy_reference.tile_interpreter import run_tile_results
 from smir.compiler import FORMS, Compilation, Options, compile_spec
 from smir.ir.kernel import KernelPlan
-from smir.ir.mixer import INPUT, Mixer
+from smir.ir.mixer import Mixer
 from smir.ir.tile import QUADRATIC, STEP, TileProgram
 from smir.library import load as load_spec
 from smir.passes.adjoint_program import adjoint_program
@@ -37,10 +37,11 @@ class Point:
 
     def cast(self, dtype: type) -> "Point":
         """The same in another float type."""
-        arrays, states, dfinal = (
-            {n: a.astype(dtype) for n, a in group.items()} for group in (self.arrays, self.states, self.dfinal)
-        )
-        return Point(arrays, states, self.dy.astype(dtype), dfinal)
+
+        def each(group: Arrays) -> Arrays:
+            return {n: a.astype(dtype) for n, a in group.items()}
+
+        return Point(each(self.arrays), each(self.states), self.dy.astype(dtype), each(self.dfinal))
 
 
 def state_key(name: str) -> str:
@@ -149,18 +150,17 @@ def shapes(at: Point) -> dict[str, tuple[int, ...]]:
     return {n: a.shape for n, a in at.arrays.items()} | {state_key(n): s.shape for n, s in at.states.items()}
 
 
-def relative_errors(found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """RMS errors, relative to the expected RMS where that isn't zero. NaN stays NaN."""
+def relative_errors(
+    found: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], floor: float = 0.0
+) -> dict[str, float]:
+    """RMS errors, relative to the expected RMS, or to `floor` where that is smaller. NaN stays NaN.
+
+    Without a floor, what should be zero must be.
+    """
     assert set(found) == set(expected)
     errors = {}
     for name, value in expected.items():
         assert found[name].shape == value.shape, name
-        scale = np.sqrt(np.mean(value.astype(np.float64) ** 2)) or 1.0
+        scale = max(np.sqrt(np.mean(value.astype(np.float64) ** 2)), floor) or 1e-300
         errors[name] = float(np.sqrt(np.mean((found[name].astype(np.float64) - value) ** 2)) / scale)
     return errors
-
-
-def is_input(mixer: Mixer, key: str) -> bool:
-    """Whether this gradient has a time axis."""
-    return any(d.name == key and d.kind == INPUT for d in mixer.declarations)
-

@@ -105,7 +105,8 @@ def kernels(draw):
 
 
 extents = st.sampled_from(["chunk", "sequence", "token"])
-buffers = st.builds(Buffer, names, axes, axes, extents, st.sampled_from(["float32", "product"]))
+owners = st.sampled_from(["own", "saved", "given"])
+buffers = st.builds(Buffer, names, axes, axes, extents, st.sampled_from(["float32", "product"]), owners)
 plans = st.builds(KernelPlan, names, forms, tuples(leaves), tuples(results), tuples(buffers), tuples(kernels(), 2))
 everything = st.one_of(mixers(), operator_programs(), tile_programs(), plans)
 
@@ -128,7 +129,7 @@ FIELDS = {
     Result: "name rows cols kind offset target",
     Output: "result value",
     TileProgram: "name form leaves scans outputs",
-    Buffer: "name rows cols extent dtype",
+    Buffer: "name rows cols extent dtype owner",
     Store: "target value transposed",
     Loop: "scan stores final_stores",
     Kernel: "name formula loops stores roles",

@@ -105,7 +105,7 @@ plan p chunked {
   leaf token v : @C x V
   result token y : @C x V offset=0
   result param w : K x V offset=0
-  buffer S_before : K x V chunk float32
+  buffer S_before : K x V chunk float32 own
   kernel carry formula="S" {
     role K full
     role V grid
@@ -198,7 +198,7 @@ BROKEN = [
     (TILES, "token y : @C x K", "token y : @C x V", "result y is @C x V"),
     (TILES, "token y_1", "token y", "output y: is declared twice"),
     (TILES, "output param", "output state", "result u_sum: 'state' is none of token, param"),
-    (TILES, "output param u_sum : 1 x K offset=0 = %c", "output token m : @C x @C offset=0 = %m", "outside of any level_sum"),
+    (TILES, "param u_sum : 1 x K offset=0 = %c", "token m : @C x @C offset=0 = %m", "outside of any level_sum"),
     (TILES, "leaf param u", "leaf param g", "leaf g: is declared twice"),
     (TILES, "leaf param u", "leaf weight u", "'weight' is none of token, param"),
     (TILES, "level_mask(%a)", "level_mask(%e)", "give the type @C x K"),
@@ -212,6 +212,9 @@ BROKEN = [
     (PLAN, "S_before", "S", "buffer S: has the name of a result or of a state"),
     (PLAN, "chunk float32", "chunk float8", "'float8' is none of"),
     (PLAN, "chunk float32", "head float32", "'head' is none of"),
+    (PLAN, "float32 own", "float32 lent", "'lent' is none of own, saved, given"),
+    (PLAN, "float32 own", "float32 saved\n  buffer h : K x V chunk float32 saved", "nothing stores the result `h`"),
+    (PLAN, "float32 own", "float32 own\n  buffer x : K x V chunk float32 given", "buffer x: is given under the name"),
     (PLAN, "final_store S =", "final_store Z =", "store to Z: is neither"),
     (PLAN, "store y = %y", "store S_before = %b", "nothing stores the result `y`"),
     (PLAN, "store w = %b", "store y = %y", "nothing stores the result `w`"),
@@ -250,6 +253,13 @@ def test_a_node_of_another_level_is_refused() -> None:
     stray = make("neg", (mixer.output,), Tile("V", "1"))
     with pytest.raises(IRError, match="needs a type of this level, a ValueType"):
         verify(type(mixer)(mixer.name, mixer.declarations, mixer.states, stray, mixer.output_dims))
+
+
+def test_a_buffer_that_is_given_may_be_read_before_it_is_written() -> None:
+    given = PLAN.replace("      store S_before = %S\n", "")
+    with pytest.raises(IRError, match="no buffer S_before to load"):
+        verify(parse_ir(given))
+    verify(parse_ir(given.replace("float32 own", "float32 given")))
 
 
 def test_an_error_names_the_node_as_the_text_does() -> None:

@@ -2,11 +2,7 @@
 
 import copy
 import io
-import math
 import pickle
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,13 +10,21 @@ import torch
 import smir
 from smir.nn import Mixer
 
-ROOT = Path(__file__).resolve().parents[2]
 HARMLESS = "mixer m\n  input x: {}\n  state S: {}\n  S[t] = 0.5 * S[t-1] + x[t]\n  y[t] = S[t]\n"
 
 
 def layer(spec="gated_delta_rule", width=12, heads=2, seed=0, **options):
     torch.manual_seed(seed)
     return Mixer(spec, width, heads, **options)
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread():
+    """Tensors this small lose time to threads that wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("name", smir.library_names())
@@ -142,8 +146,9 @@ def test_form_and_chunk_reach_the_compiler():
         layer(HARMLESS.format("V", "V").replace("0.5 * S[t-1]", "tanh(S[t-1])"), form="chunked")
 
 
+@torch.no_grad()
 def test_the_output_keeps_the_scale_of_its_input():
-    x = torch.randn(4, 64, 64)
+    x = torch.randn(2, 40, 64)
     for name in smir.library_names():
         scale = layer(name, 64, 4)(x).std().item()
         assert 0.5 < scale < 2, (name, scale)
@@ -170,11 +175,10 @@ def test_bad_input_is_one_clear_error(call, message):
     assert caught.value.hint
 
 
-def test_import_smir_stays_lazy():
-    script = "import sys, smir; a = 'torch' in sys.modules; smir.nn.Mixer; print(a, 'torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["False", "True"]
+def test_the_package_is_an_attribute():
+    assert smir.nn.Mixer is Mixer and "nn" in dir(smir)
 
 
 def test_no_parameter_without_a_use():
-    assert math.isclose(sum(p.numel() for p in layer("linear_attention").parameters()), 3 * 144 + 6 + 144)
+    """Queries, keys, values, the norm of a head, the projection back."""
+    assert sum(p.numel() for p in layer("linear_attention").parameters()) == 3 * 144 + 6 + 144

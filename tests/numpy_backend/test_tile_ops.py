@@ -102,3 +102,28 @@ def test_valid_rows_counts_per_chunk() -> None:
     a = np.ones((1, 1, 2, 3, 2))
     got = ops.valid_rows(a, np.array([3, 1])[:, None, None], fill=7.0)
     assert (got[0, 0, 0] == 1).all() and (got[0, 0, 1, 1:] == 7).all() and (got[0, 0, 1, 0] == 1).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(count=COUNTS, seed=SEEDS, reverse=st.booleans(), exclusive=st.booleans())
+def test_pair_collect_is_the_transpose_of_pair_distance(count: int, seed: int, reverse: bool, exclusive: bool) -> None:
+    rng = np.random.default_rng(seed)
+    g, d = rng.normal(size=(2, count, 3)), rng.normal(size=(2, count, 3))
+    for level in (*ops.levels(count), 16):
+        distance = ops.pair_distance(np.eye(count), level, reverse, exclusive)
+        np.testing.assert_array_equal(ops.pair_collect(np.eye(count), level, reverse, exclusive), distance.T)
+        one = np.sum(ops.pair_distance(g, level, reverse, exclusive) * d)
+        np.testing.assert_allclose(np.sum(g * ops.pair_collect(d, level, reverse, exclusive)), one, atol=1e-11)
+
+
+def test_cross_pairs_is_the_area_between_the_pairs() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 5, 6)), rng.normal(size=(2, 5, 6))
+    got = ops.cross_pairs(a, b, axis=1)
+    assert got.shape == (2, 5, 3)
+    np.testing.assert_allclose(got[1, 2, 1], a[1, 2, 2] * b[1, 2, 3] - a[1, 2, 3] * b[1, 2, 2])
+    np.testing.assert_array_equal(ops.cross_pairs(b, a, axis=1), -got)
+    np.testing.assert_array_equal(ops.cross_pairs(a.swapaxes(1, 2), b.swapaxes(1, 2), axis=0), got.swapaxes(1, 2))
+    turned = ops.rotate(np.full((2, 5, 3), 0.3), a, axis=1)
+    lengths = a[..., 0::2] ** 2 + a[..., 1::2] ** 2
+    np.testing.assert_allclose(ops.cross_pairs(a, turned, axis=1), lengths * np.sin(0.3))
