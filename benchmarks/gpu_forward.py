@@ -19,6 +19,7 @@ import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.sampling import dimension_names, sample, sample_states
 
+MODULE = "benchmarks.gpu_forward"
 B, T, H = 2, 300, 3
 SIZES = (64, 128)
 SPEED_SHAPES = ((4, 4096, 16), (1, 32768, 16))
@@ -109,8 +110,9 @@ def times(name: str) -> Iterator[dict[str, Any]]:
         yield {"spec": name, "shape": f"{batch}x{tokens}x{heads}x{SPEED_SIZE}", "forward_ms": ms}
 
 
-def _child(task: str, name: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "benchmarks.gpu_forward", "--child", task, name]
+def run_child(module: str, task: str, name: str) -> list[dict[str, Any]]:
+    """The rows that `module --child task name` prints, in a process of its own."""
+    command = [sys.executable, "-m", module, "--child", task, name]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
     except subprocess.TimeoutExpired:
@@ -121,7 +123,8 @@ def _child(task: str, name: str) -> list[dict[str, Any]]:
     return rows
 
 
-def _describe() -> dict[str, str]:
+def describe(sizes: str) -> dict[str, str]:
+    """Card, versions, date and the sizes of the checks."""
     import platform
     import time
 
@@ -130,7 +133,7 @@ def _describe() -> dict[str, str]:
 
     return {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
             "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
-            "sizes": f"B={B} T={T} H={H}, dimensions {SIZES}"}  # fmt: skip
+            "sizes": sizes}  # fmt: skip
 
 
 def _summary(rows: list[dict[str, Any]]) -> None:
@@ -171,11 +174,14 @@ def main() -> None:
         return
     specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
     with ThreadPoolExecutor(asked.jobs) as pool:
-        rows = [row for found in pool.map(lambda s: _child("check", s), specs) for row in found]
+        rows = [row for found in pool.map(lambda s: run_child(MODULE, "check", s), specs) for row in found]
     if not asked.no_times:  # one after the other: nothing else may run on the card
-        rows += [row for s in specs for row in _child("times", s)]
+        rows += [row for s in specs for row in run_child(MODULE, "times", s)]
     asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(json.dumps({"machine": _describe(), "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    asked.out.write_text(
+        json.dumps({"machine": describe(f"B={B} T={T} H={H}, dimensions {SIZES}"), "rows": rows}, indent=1) + "\n",
+        encoding="utf-8",
+    )
     _summary(rows)
 
 

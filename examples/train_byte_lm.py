@@ -3,7 +3,7 @@
 Without `--mixer` it compares six mixers in the same model: five of the library and one written below, whose gradients
 nobody had derived before. Files are held out for validation. On CUDA the mixers run on Triton kernels.
 
-    python -m examples.train_byte_lm [--mixer gla --mixer my_mixer.smir] [--steps 240] [--device cuda]
+    python -m examples.train_byte_lm [--mixer gla --mixer my_mixer.smir] [--steps 180] [--device cuda]
 """
 
 import argparse
@@ -156,7 +156,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mixer", action="append", help="a library name, a path or a spec's text; several times to compare"
     )
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=180)
     parser.add_argument("--batch", type=int, default=8, help="windows per step")
     parser.add_argument("--tokens", type=int, default=128, help="bytes per window")
     parser.add_argument("--width", type=int, default=64)

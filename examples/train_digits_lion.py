@@ -4,7 +4,7 @@ Both models have the same declarations, parameters and initial weights; only the
 which digit it belongs to, and the image's answer is the sum of its patches' scores. A causal patch has only seen what
 lies before it, a bidirectional one the whole image.
 
-    python -m examples.train_digits_lion [--steps 400] [--device cuda]
+    python -m examples.train_digits_lion [--steps 300] [--device cuda]
 """
 
 import argparse
@@ -152,7 +152,7 @@ def _options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mixer", default=BIDIRECTIONAL, help="a bidirectional library mixer")
     parser.add_argument("--twin", default=CAUSAL, help="a causal one to compare with")
-    parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--heads", type=int, default=4)

@@ -22,6 +22,8 @@ def save_curves(runs: "Sequence[Run]", folder: Path) -> Path:
     left.set(title="language model of Python's sources", xlabel="steps", ylabel="bits per byte, held-out files")
     right.set(title="the same against time", xlabel="seconds of training")
     left.legend(fontsize="small")
+    # the first point, where nothing is learnt yet, would flatten all others
+    left.set_ylim(top=1.05 * max(loss for run in runs for loss in run.curve.validation[1:] or run.curve.validation))
     for ax in (left, right):
         ax.grid(alpha=0.3)
     return _save(plt, figure, folder / "train_byte_lm.png")

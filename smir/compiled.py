@@ -92,7 +92,7 @@ class CompiledMixer:
         sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
         costs = self._training_costs(bound.recorded) if bound.recorded else self._costs
         form = self._form or self._cheapest(costs, backend.machine, bound.tokens, bound.batch * bound.heads, sizes)
-        chunk = self._chunk_for(form, backend.machine, bound.tokens)
+        chunk = self._chunk if self._chunk and form != STEP else backend.chunk_for(form, bound)
         if bound.recorded:
             from smir.autograd import run_recorded
 
@@ -243,6 +243,3 @@ class CompiledMixer:
 
     def _backend(self, name: str | None) -> Backend:
         return find_backend(name or self.backend or DEFAULT_BACKEND)
-
-    def _chunk_for(self, form: str, machine: "Machine", tokens: int) -> int:
-        return self._chunk if self._chunk and form != STEP else machine.chunk_of(form, tokens)

@@ -9,7 +9,8 @@ from smir.binding import Bound
 from smir.compiler import DIRECT, Compilation
 from smir.errors import BackendError, FormError
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import OUTPUT
+from smir.ir.sizes import TIME_NAME
+from smir.ir.tile import OUTPUT, STEP
 
 if TYPE_CHECKING:
     from smir.passes.select_form import Machine
@@ -23,7 +24,8 @@ class Backend:
     """`run` gives y and the final states of a call in canonical layout; `sources` the program's files by name.
 
     `run_plan(plan, arrays, states, chunk)` runs any plan, forward or adjoint, on the caller's arrays: its tensors by
-    name (results, and the values it keeps) and its final states.
+    name (results, and the values it keeps) and its final states. `chunk_for` gives the tokens a chunk of a call in this
+    form that doesn't say.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Backend:
     run: Callable[[Compilation, str, Bound, int], Results]
     run_plan: Callable[[KernelPlan, Arrays, Arrays, int], tuple[Arrays, Arrays]]
     sources: Callable[[Compilation, str, int], dict[str, str]]
+    chunk_for: Callable[[str, Bound], int]
 
     @property
     def machine(self) -> "Machine":
@@ -81,6 +84,18 @@ def _numpy_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
     return {f"{done.spec.name}_{form}.py": emit_numpy(_plan(done, form, "numpy"), chunk=chunk)}
 
 
+def _numpy_chunk(form: str, bound: Bound) -> int:
+    return find_backend("numpy").machine.chunk_of(form, bound.tokens)
+
+
+def _triton_chunk(form: str, bound: Bound) -> int:
+    from smir.backends.triton_gpu.options import default_chunk
+
+    short = {a.dtype for a in bound.arrays.values() if a.dtype.itemsize < 4}
+    sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
+    return 1 if form == STEP else default_chunk(sizes, float32=len(short) != 1)
+
+
 def _run_triton(done: Compilation, form: str, bound: Bound, chunk: int) -> Results:
     if bound.kind != TORCH:
         hint = "move them with torch.from_numpy(x).cuda(), or use backend='numpy'"
@@ -110,6 +125,6 @@ def _plan(done: Compilation, form: str, backend: str) -> Any:
 
 
 BACKENDS = {
-    "numpy": Backend("numpy", "numpy", _run_numpy, _run_numpy_plan, _numpy_sources),
-    "triton": Backend("triton", "gpu", _run_triton, _run_triton_plan, _triton_sources),
+    "numpy": Backend("numpy", "numpy", _run_numpy, _run_numpy_plan, _numpy_sources, _numpy_chunk),
+    "triton": Backend("triton", "gpu", _run_triton, _run_triton_plan, _triton_sources, _triton_chunk),
 }

@@ -18,11 +18,11 @@ from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
 from smir.backends.triton_gpu.runtime import launcher
-from smir.backends.triton_gpu.symbols import tensors
+from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, tensors
 from smir.errors import BackendError
 from smir.ir.dims import Dim
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import STEP, TOKEN
+from smir.ir.tile import CHUNK, ONE, STEP, TOKEN
 
 # Shared memory that one program may take, in bytes, by target.
 SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
@@ -116,6 +116,7 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     function.__kwdefaults__ = launch.__kwdefaults__
     defaults = default_options(plan, sizes, chunk, float32, 64 if target.startswith("gfx") else 32)
     options = {**defaults, **(workload.options or {})}
+    keywords |= _meta_given(plan, workload, sizes, keywords.get("chunk", 1))
     function(*_meta_tensors(plan, workload, sizes), options=options, precision=precision, **keywords)
     return launches
 
@@ -124,6 +125,18 @@ def _axis_sizes(plan: KernelPlan, workload: Workload) -> dict[str, int]:
     """The size of every axis that a tensor of the plan has."""
     axes = {axis for leaf in tensors(plan) for axis in tensor_axes(leaf.rows, leaf.cols, leaf.kind)}
     return {axis: Dim.parse(axis).size(workload.sizes) for axis in axes}
+
+
+def _meta_given(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], chunk: int) -> dict[str, Any]:
+    """What the forward pass would have saved, by launcher name."""
+    import torch
+
+    known, made = {**sizes, ONE: 1, CHUNK: chunk}, {}
+    for b in given_buffers(plan):
+        shape = (workload.batch, workload.heads, -(-workload.time // chunk), known[b.rows], known[b.cols])
+        dtype = getattr(torch, workload.dtype if b.dtype == "product" else "float32")
+        made[symbols(plan)[BUFFER, b.name]] = torch.empty(shape, dtype=dtype, device="meta")
+    return made
 
 
 def _meta_tensors(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]) -> list[Any]:
