@@ -112,6 +112,15 @@ def times(name: str) -> Iterator[dict[str, Any]]:
         torch.cuda.empty_cache()
 
 
+def warm(name: str) -> Iterator[dict[str, Any]]:
+    """Compiles what `times` measures, so that this can run for many specs at once."""
+    mixer = smir.compile(name, form="chunked", backend="triton")
+    sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
+    inputs = _inputs(mixer, 1, 1024, 2, sizes)
+    mixer(**inputs).float().sum().backward()
+    yield {"spec": name, "warm": True}
+
+
 def _inputs(mixer: Any, batch: int, tokens: int, heads: int, sizes: Mapping[str, int]) -> dict[str, Any]:
     import torch
 
@@ -204,17 +213,21 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu_training.json")
     parser.add_argument("--jobs", type=int, default=12)
     parser.add_argument("--no-times", action="store_true")
+    parser.add_argument("--no-checks", action="store_true")
     parser.add_argument("--child", nargs=2, metavar=("TASK", "SPEC"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
         task, name = asked.child
-        for row in {"check": check, "times": times}[task](name):
+        for row in {"check": check, "times": times, "warm": warm}[task](name):
             print(json.dumps(row), flush=True)
         return
     specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
+    checked = [] if asked.no_checks else specs
     with ThreadPoolExecutor(asked.jobs) as pool:
-        rows = [row for found in pool.map(lambda s: run_child(MODULE, "check", s), specs) for row in found]
-    if not asked.no_times:  # one after the other: nothing else may run on the card
+        rows = [row for found in pool.map(lambda s: run_child(MODULE, "check", s), checked) for row in found]
+    if not asked.no_times:  # compiled together, measured one after the other: nothing else may run on the card
+        with ThreadPoolExecutor(asked.jobs) as pool:
+            list(pool.map(lambda s: run_child(MODULE, "warm", s), specs))
         rows += [row for s in specs for row in run_child(MODULE, "times", s)]
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     sizes = f"B={B} T={T} H={H}, dimensions {SIZES}"
