@@ -154,11 +154,22 @@ def _meta_tensors(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]
 
 
 def _compile(name: str, kernel: Any, keywords: dict[str, Any], target: str) -> Resources:
-    import triton
-
     names = {p.name for p in kernel.params}
     options = {k: v for k, v in keywords.items() if k not in names}
     source = _source(kernel, {k: v for k, v in keywords.items() if k in names})
+    key = repr((name, kernel.src, source.signature, source.constants, source.attrs, sorted(options.items()), target))
+    if key not in _DONE:
+        _DONE[key] = _compiled(name, source, options, target)
+    return _DONE[key]
+
+
+# Kernels of the same text and arguments, which many mixers share, are compiled once.
+_DONE: dict[str, Resources] = {}
+
+
+def _compiled(name: str, source: Any, options: Mapping[str, Any], target: str) -> Resources:
+    import triton
+
     try:
         with triton.knobs.amd.scope():
             # the pass that transposes inside threads refuses some products of tiles of 64 rows (Triton 3.6)

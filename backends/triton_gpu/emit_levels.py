@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.spelling import Text
 from smir.ir.graph import Node, walk
-from smir.ir.tile import LEVEL_OPS
+from smir.ir.tile import level_dependent
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
@@ -31,13 +31,14 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
 
 
 def level_operands(masked: Node) -> tuple[Node, Node, Node | None] | None:
-    """Queries, keys and common weights of a `level_mask` of a product over columns; None for anything else.
+    """Queries, keys and common weights of a `level_mask` of a product over columns; None for anything else, and for a
+    product that is the same at all levels.
 
     Weights are e^(pair distance). Those of keys are the same whether or not a query's own row counts, so that the
     queries' weights serve both.
     """
     product = masked.args[0]
-    if product.op != "dot" or product.args[1].op != "transpose":
+    if product.op != "dot" or product.args[1].op != "transpose" or product not in level_dependent(product):
         return None
     left, right = product.args[0], product.args[1].args[0]
     for queries, weights in _weighted(left):
@@ -64,11 +65,7 @@ def _distance(weights: Node) -> tuple[Node, bool] | None:
 
 def _changing(arguments: Iterable[Node]) -> set[Node]:
     """What differs from level to level below these arguments."""
-    found: set[Node] = set()
-    for n in walk(arguments):
-        if n.op in LEVEL_OPS or (n.op != "level_sum" and any(a in found for a in n.args)):
-            found.add(n)
-    return found
+    return {n for a in arguments for n in level_dependent(a)}
 
 
 def _group(p: "TilePrinter", n: Node) -> list[Node]:

@@ -14,8 +14,8 @@ from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, TOKEN, Carry, Result
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "cross_pairs level_mask level_product logaddexp pair_collect pair_distance rotate running_sum running_sum_column running_sum_transposed "
-    "segment_sum tanh unit_inverse weighted_level_product"
+    "cross_pairs level_mask level_product logaddexp pair_collect pair_distance rotate running_sum running_sum_column "
+    "running_sum_transposed segment_sum tanh unit_inverse weighted_level_product"
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "

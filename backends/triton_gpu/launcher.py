@@ -15,7 +15,6 @@ from smir.backends.triton_gpu.symbols import (
     INITIAL,
     INPUT,
     OUTPUT,
-    Y,
     final_stores,
     given_buffers,
     is_forward,
@@ -29,6 +28,7 @@ from smir.ir.dims import Dim
 from smir.ir.graph import walk
 from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
 from smir.ir.tile import CHUNK, ONE, PARAM, STEP, TOKEN, Result, TileLeaf
+from smir.ir.tile import OUTPUT as Y
 
 
 @dataclass

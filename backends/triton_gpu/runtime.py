@@ -14,7 +14,6 @@ from smir.backends.triton_gpu.options import Options, default_chunk, default_opt
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     INITIAL,
-    Y,
     given_buffers,
     is_forward,
     state_carries,
@@ -23,6 +22,7 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
+from smir.ir.tile import OUTPUT as Y
 from smir.ir.tile import STEP, TOKEN
 
 Tensor = Any

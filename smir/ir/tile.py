@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smir.errors import IRError
-from smir.ir.graph import Node, make, reaches, walk
+from smir.ir.graph import Node, make, walk
 from smir.ir.interval import REAL, Interval
 from smir.ir.ops import POINTWISE
 
@@ -209,8 +209,15 @@ OPS = STRUCTURAL | frozenset(POINTWISE)
 
 
 def level_dependent(root: Node) -> set[Node]:
-    """The nodes below a `level_sum`'s argument that change from level to level."""
-    return reaches([root], lambda n: n.op in LEVEL_OPS)
+    """The nodes below a `level_sum`'s argument that change from level to level.
+
+    A sum over levels inside it has the same value at all of them.
+    """
+    found: set[Node] = set()
+    for n in walk([root]):
+        if n.op in LEVEL_OPS or (n.op != "level_sum" and any(a in found for a in n.args)):
+            found.add(n)
+    return found
 
 
 # ---- programs ---------------------------------------------------------------------------------------------------

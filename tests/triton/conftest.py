@@ -37,5 +37,7 @@ def interpreted(kernels_folder: str) -> Iterator[Submit]:
 @pytest.fixture(scope="session")
 def compiled(kernels_folder: str) -> Iterator[Submit]:
     """Submits work to a process in which kernels are compiled."""
-    with _pool(TRITON_INTERPRET="0", SMIR_CACHE_DIR=kernels_folder) as submit:
+    with _pool(
+        TRITON_INTERPRET="0", SMIR_CACHE_DIR=kernels_folder, TRITON_CACHE_DIR=kernels_folder + "/triton"
+    ) as submit:
         yield submit

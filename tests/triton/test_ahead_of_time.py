@@ -7,12 +7,14 @@ from smir.backends.triton_gpu.ahead_of_time import Resources, table
 from smir.errors import BackendError
 from tests.triton.conftest import Submit
 from tests.triton.specs import SPECS
-from tests.triton.work import resources
+from tests.triton.work import backward_resources, resources
 
 # One spec for each transition class.
 CLASSES = ["linear_attention", "scalar_decay", "gla", "dfw", "delta_rule", "kda"]
 LIBRARY = [(name, form) for name in smir.library_names() for form in smir.compile(name).compilation.plans]
 OWN = [(name, form) for name, text in SPECS.items() for form in smir.compile(text).compilation.plans]
+# The form that meets most operations: the others are in full runs.
+FIRST = {name: next(f for f in ("chunked", "step") if (name, f) in OWN) for name in SPECS}
 # Half the chunk of a default launch where one tile of each operand is already more than a program can hold.
 SHORT_CHUNKS = {("dfw", "quadratic"): 32, ("hgrn2", "quadratic"): 32}
 
@@ -24,18 +26,36 @@ def assert_fits(rows: list[tuple[object, ...]]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "form"), LIBRARY)
 def test_library_on_hopper(compiled: Submit, name: str, form: str) -> None:
-    """All kernels; those of the chunked form in the sizes of a common head, the others in small ones."""
-    size, chunk = (64, 64) if form == "chunked" else (32, 32)
-    assert_fits(compiled(resources, name, form, "sm_90", size, "bfloat16", chunk).result())
+    """All kernels, with heads of the smallest size: what compiles so compiles in all sizes (those are in full runs)."""
+    assert_fits(compiled(resources, name, form, "sm_90", 16, "bfloat16", 16).result())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
 @pytest.mark.parametrize("name", CLASSES)
 def test_classes_on_other_targets(compiled: Submit, name: str, target: str) -> None:
-    rows = compiled(resources, name, "chunked", target, 32, "bfloat16", 32).result()
+    rows = compiled(resources, name, "chunked", target, 16, "bfloat16", 16).result()
     assert len(rows) >= 2
     assert_fits(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CLASSES)
+def test_backward_kernels_of_classes(compiled: Submit, name: str) -> None:
+    assert_fits(compiled(backward_resources, name, "chunked", "sm_90", 16, "bfloat16", 16).result())
+
+
+@pytest.mark.slow
+def test_a_common_head_fits(compiled: Submit) -> None:
+    """One spec in the sizes that people train with, forward and backward."""
+    for work in (resources, backward_resources):
+        assert_fits(compiled(work, "gated_delta_rule", "chunked", "sm_90", 128, "bfloat16", 64).result())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "form"), LIBRARY)
+def test_library_with_common_heads(compiled: Submit, name: str, form: str) -> None:
+    assert_fits(compiled(resources, name, form, "sm_90", 64, "bfloat16", 64).result())
 
 
 @pytest.mark.full
@@ -46,10 +66,29 @@ def test_library_with_wide_heads(compiled: Submit, name: str, form: str) -> None
 
 
 @pytest.mark.full
+@pytest.mark.parametrize("name", sorted({name for name, form in LIBRARY if form == "chunked"}))
+def test_backward_kernels_with_wide_heads(compiled: Submit, name: str) -> None:
+    assert_fits(compiled(backward_resources, name, "chunked", "sm_90", 128, "bfloat16", 64).result())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("name", "form"), LIBRARY)
+def test_backward_kernels_of_every_form(compiled: Submit, name: str, form: str) -> None:
+    assert compiled(backward_resources, name, form, "sm_90", 32, "bfloat16", 32).result()
+
+
+@pytest.mark.full
 @pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
 @pytest.mark.parametrize(("name", "form"), LIBRARY)
 def test_library_on_other_targets(compiled: Submit, name: str, form: str, target: str) -> None:
     assert compiled(resources, name, form, target, 64, "bfloat16", 64).result()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("target", ["sm_80", "sm_100", "gfx942"])
+@pytest.mark.parametrize("name", CLASSES)
+def test_backward_kernels_on_other_targets(compiled: Submit, name: str, target: str) -> None:
+    assert compiled(backward_resources, name, "chunked", target, 64, "bfloat16", 64).result()
 
 
 @pytest.mark.full
@@ -59,7 +98,9 @@ def test_library_in_float32(compiled: Submit, name: str, form: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "form"), OWN)
+@pytest.mark.parametrize(
+    ("name", "form"), [(n, f) if FIRST[n] == f else pytest.param(n, f, marks=pytest.mark.full) for n, f in OWN]
+)
 def test_every_operation_and_layout(compiled: Submit, name: str, form: str) -> None:
     """Small sizes, so that all axes are padded, in float32."""
     assert compiled(resources, SPECS[name], form, "sm_90", 12, "float32", 16).result()

@@ -1,13 +1,14 @@
-"""What runs in the processes of `conftest`: kernels against numpy, and compilations."""
+"""What runs in the processes of `conftest`: kernels against numpy, forward and backward, and compilations."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 import smir
-from smir.backends.numpy_reference.plan_interpreter import run_plan
+from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
+from smir.compiler import adjoint_plan, training_plan
 from smir.ir.kernel import KernelPlan
 from smir.sampling import sample, sample_states
 
@@ -54,6 +55,57 @@ def compare_plan(
     return {name: _multiple(found.get(name), truth[name], single[name]) for name in truth}
 
 
+Runner = Callable[[KernelPlan, Mapping[str, Any], Mapping[str, Any]], tuple[Mapping[str, Any], Mapping[str, Any]]]
+
+
+def compare_gradients(spec: str, form: str, case: Case) -> dict[str, float]:
+    """The same for all gradients of a training step: the forward kernels save, the backward kernels are given.
+
+    The truth is the adjoint program in float64 numpy, which starts from the inputs alone.
+    """
+    mixer = smir.compile(spec)
+    done, sizes = mixer.compilation, dict(case.sizes)
+    arrays = sample(mixer.spec, case.B, case.T, case.H, sizes, seed=3, extreme=case.extreme)
+    states = sample_states(mixer.spec, case.B, case.H, sizes, seed=4)
+    rng = np.random.default_rng(5)
+    y = run_plan(done.plans[form], arrays, states, chunk=case.chunk)[0]
+    d_y = rng.standard_normal(y.shape)
+    d_states = {f"d_{name}": rng.standard_normal(s.shape) for name, s in states.items()}
+    wanted = frozenset({*arrays, *states})
+    plans, cotangents = training_plan(done, form, wanted), ({"d_y": d_y}, d_states)
+    truth = run_results(
+        adjoint_plan(done, form, wanted), {**arrays, "d_y": d_y}, {**states, **d_states}, chunk=case.chunk
+    )
+
+    def step(run: Runner, convert: Callable[[Any], Any]) -> dict[str, Any]:
+        given, held, d_given, d_held = ({n: convert(a) for n, a in g.items()} for g in (arrays, states, *cotangents))
+        saved = run(plans.forward, given, held)[0]
+        kept = {inner: saved[outer] for outer, inner in plans.kept.items()}
+        return _joined(*run(plans.backward, {**given, **d_given, **kept}, {**held, **d_held}))
+
+    single = step(lambda *a: run_results(*a, chunk=case.chunk), lambda a: np.asarray(a, np.float32))
+    found = step(lambda *a: _run_triton(*a, case.chunk), lambda a: np.asarray(a, np.float32))
+    return {name: _multiple(found.get(name), value, single[name]) for name, value in _joined(*truth).items()}
+
+
+def _run_triton(
+    plan: KernelPlan, arrays: Mapping[str, Any], states: Mapping[str, Any], chunk: int
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """Kernels on numpy arrays."""
+    import torch
+
+    from smir.backends.triton_gpu.runtime import run_triton_results
+
+    given, held = ({n: torch.from_numpy(a.copy()) for n, a in group.items()} for group in (arrays, states))
+    results, final = run_triton_results(plan, given, held, chunk)
+    return {n: a.numpy() for n, a in results.items()}, {n: a.numpy() for n, a in final.items()}
+
+
+def _joined(results: Mapping[str, Any], final: Mapping[str, Any]) -> dict[str, Any]:
+    """Gradients of inputs and parameters by name, and those of initial states."""
+    return {**results, **{f"initial {name}": a for name, a in final.items()}}
+
+
 def _named(y: Any, final: Mapping[str, Any]) -> dict[str, Any]:
     return {"y": y, **final}
 
@@ -69,10 +121,22 @@ def _multiple(found: Any, truth: Any, single: Any) -> float:
 
 def resources(spec: str, form: str, target: str, size: int, dtype: str, chunk: int | None) -> list[tuple[Any, ...]]:
     """(kernel, shared bytes, registers, stack bytes, warps, within limits) of every kernel of a form."""
+    mixer = smir.compile(spec)
+    return _compiled(mixer, mixer.compilation.plans[form], target, size, dtype, chunk)
+
+
+def backward_resources(
+    spec: str, form: str, target: str, size: int, dtype: str, chunk: int | None
+) -> list[tuple[Any, ...]]:
+    """The same for the kernels of all gradients of a training step."""
+    mixer = smir.compile(spec)
+    wanted = frozenset({d.name for d in mixer.spec.declarations} | {s.name for s in mixer.spec.states})
+    return _compiled(mixer, training_plan(mixer.compilation, form, wanted).backward, target, size, dtype, chunk)
+
+
+def _compiled(mixer: Any, plan: KernelPlan, target: str, size: int, dtype: str, chunk: int | None) -> list[Any]:
     from smir.backends.triton_gpu.ahead_of_time import Workload, compile_plan
     from smir.sampling import dimension_names
 
-    mixer = smir.compile(spec)
-    workload = Workload(dict.fromkeys(dimension_names(mixer.spec), size), dtype, chunk=chunk)
-    found = compile_plan(mixer.compilation.plans[form], target, workload)
+    found = compile_plan(plan, target, Workload(dict.fromkeys(dimension_names(mixer.spec), size), dtype, chunk=chunk))
     return [(r.kernel, r.shared, r.registers, r.stack, r.num_warps, r.within_limits) for r in found]
