@@ -110,6 +110,17 @@ def times(name: str) -> Iterator[dict[str, Any]]:
         yield {"spec": name, "shape": f"{batch}x{tokens}x{heads}x{SPEED_SIZE}", "forward_ms": ms}
 
 
+def warm(name: str) -> Iterator[dict[str, Any]]:
+    """Compiles what `times` measures, so that this can run for many specs at once."""
+    import torch
+
+    mixer = smir.compile(name, form="chunked", backend="triton")
+    sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
+    arrays = sample(mixer.spec, 1, 1024, 2, sizes, seed=3)
+    mixer(**{k: torch.from_numpy(v).cuda().bfloat16() for k, v in arrays.items()})
+    yield {"spec": name, "warm": True}
+
+
 def run_child(module: str, task: str, name: str) -> list[dict[str, Any]]:
     """The rows that `module --child task name` prints, in a process of its own."""
     command = [sys.executable, "-m", module, "--child", task, name]
@@ -169,13 +180,15 @@ def main() -> None:
     asked = parser.parse_args()
     if asked.child:
         task, name = asked.child
-        for row in {"check": check, "times": times}[task](name):
+        for row in {"check": check, "times": times, "warm": warm}[task](name):
             print(json.dumps(row), flush=True)
         return
     specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
     with ThreadPoolExecutor(asked.jobs) as pool:
         rows = [row for found in pool.map(lambda s: run_child(MODULE, "check", s), specs) for row in found]
-    if not asked.no_times:  # one after the other: nothing else may run on the card
+    if not asked.no_times:  # compiled together, measured one after the other: nothing else may run on the card
+        with ThreadPoolExecutor(asked.jobs) as pool:
+            list(pool.map(lambda s: run_child(MODULE, "warm", s), specs))
         rows += [row for s in specs for row in run_child(MODULE, "times", s)]
     asked.out.parent.mkdir(parents=True, exist_ok=True)
     asked.out.write_text(

@@ -1,5 +1,7 @@
 """What every kernel of the library takes of a GPU, compiled ahead of time: shared memory, registers, stack (spills).
 
+Forward kernels of all forms, and those of all gradients of the chunked form.
+
 Needs no GPU. Run with `python -m benchmarks.kernel_resources [--specs a,b] [--jobs 2]`.
 """
 
@@ -13,22 +15,43 @@ from multiprocessing import get_context
 import smir
 from benchmarks.report import publish
 from smir.backends.triton_gpu.ahead_of_time import Workload, compile_plan
+from smir.compiler import training_plan
+from smir.ir.tile import CHUNKED
 from smir.sampling import dimension_names
 
 TARGET, SIZE, CHUNK, DTYPE = "sm_90", 128, 64, "bfloat16"
-COLUMNS = ("spec", "form", "kernel", "shared bytes", "registers", "stack bytes", "warps", "within limits", "failed")
+FORWARD, BACKWARD = "forward", "backward"
+COLUMNS = (
+    "spec",
+    "form",
+    "pass",
+    "kernel",
+    "shared bytes",
+    "registers",
+    "stack bytes",
+    "warps",
+    "within limits",
+    "failed",
+)
 Row = tuple[str | int | bool, ...]
 
 
-def resources(name: str, form: str) -> list[Row]:
-    """One row per kernel of one form; a form that doesn't compile is one row that says why."""
+def resources(name: str, form: str, direction: str) -> list[Row]:
+    """One row per kernel of one pass of a form; what doesn't compile is one row that says why."""
     mixer = smir.compile(name)
+    plan = mixer.compilation.plans[form]
+    if direction == BACKWARD:
+        wanted = frozenset({d.name for d in mixer.spec.declarations} | {s.name for s in mixer.spec.states})
+        plan = training_plan(mixer.compilation, form, wanted).backward
     sizes = dict.fromkeys(dimension_names(mixer.spec), SIZE)
     try:
-        found = compile_plan(mixer.compilation.plans[form], TARGET, Workload(sizes, DTYPE, chunk=CHUNK))
+        found = compile_plan(plan, TARGET, Workload(sizes, DTYPE, chunk=CHUNK))
     except smir.BackendError as error:
-        return [(name, form, "", 0, 0, 0, 0, False, str(error)[:500])]
-    return [(name, form, r.kernel, r.shared, r.registers, r.stack, r.num_warps, r.within_limits, "") for r in found]
+        return [(name, form, direction, "", 0, 0, 0, 0, False, str(error)[:500])]
+    return [
+        (name, form, direction, r.kernel, r.shared, r.registers, r.stack, r.num_warps, r.within_limits, "")
+        for r in found
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> list[Row]:
@@ -37,7 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--jobs", type=int, default=2)
     asked = parser.parse_args(arguments)
     specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
-    work = [(name, form) for name in specs for form in smir.compile(name).compilation.plans]
+    work = [(name, form, FORWARD) for name in specs for form in smir.compile(name).compilation.plans]
+    work += [(name, CHUNKED, BACKWARD) for name, form, _ in work if form == CHUNKED]
     with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
         rows = [row for found in pool.map(resources, *zip(*work, strict=True)) for row in found]
     title = f"kernels compiled for {TARGET}, all dimensions {SIZE}, chunks of {CHUNK} tokens, {DTYPE}"

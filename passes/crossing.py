@@ -27,7 +27,7 @@ def size(axis: str) -> int:
 def is_heavy(value: Node, within: Set[Node] | None = None) -> bool:
     """Whether computing the value takes a matrix product (only the part that depends on `within`, if given)."""
     cone = reaches([value], lambda n: n in within) if within is not None else walk([value])
-    return any(n.op in HEAVY_OPS for n in cone)
+    return any(n.op in HEAVY_OPS or (n.op == "cumsum" and n.type.cols != ONE) for n in cone)
 
 
 def stored_values(frontier: Iterable[Node]) -> list[Node]:

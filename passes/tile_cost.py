@@ -9,7 +9,7 @@ from typing import Any
 
 from smir.ir.graph import Node
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CHUNK, level_dependent
+from smir.ir.tile import CHUNK, ONE, level_dependent
 
 Size = Callable[[str], Any]
 
@@ -36,8 +36,11 @@ def flops(node: Node, size: Size) -> Any:
         return POINTWISE[node.op].flops * n
     if node.op == "dot":
         return 2 * n * size(node.args[0].type.cols)
-    if node.op in ("sum", "reduce_max", "cumsum"):
+    if node.op in ("sum", "reduce_max"):
         return elements(node.args[0], size)
+    if node.op == "cumsum":
+        # many columns are summed at once by a product with a matrix of zeros and ones
+        return n if node.type.cols == ONE else 2 * n * size(node.type.rows)
     if node.op == "segment_sum":
         return 2 * n
     if node.op == "unit_inverse":

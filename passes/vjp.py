@@ -102,8 +102,7 @@ def _sqrt(y: Node, g: Node) -> Adjoints:
 
 def _abs(y: Node, g: Node) -> Adjoints:
     (a,) = y.args
-    sign = p("sub", p("where", p("lt", _number(0.0), a), _number(1.0), _number(0.0)),
-             p("where", p("lt", a, _number(0.0)), _number(1.0), _number(0.0)))  # fmt: skip
+    sign = p("where", p("lt", a, _number(0.0)), _number(-1.0), _number(1.0))
     return (p("mul", g, sign),)
 
 

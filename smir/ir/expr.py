@@ -114,7 +114,7 @@ def pointwise(op: str, *args: Node) -> Node:
 
 
 def _broadcast(op: str, a: Dim, b: Dim) -> Dim:
-    if a == ONE or b == ONE or a == b:
+    if ONE in (a, b) or a == b:
         return b if a == ONE else a
     raise SpecTypeError(
         f"`{op}` of values whose dimensions {a} and {b} differ",

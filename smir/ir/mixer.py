@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from smir.ir.dims import ONE, Dim
 from smir.ir.expr import SEQ
 from smir.ir.graph import Node, walk
-from smir.ir.interval import Interval
+from smir.ir.interval import REAL, Interval
 from smir.source import Source, Span
 
 INPUT, PARAM = "input", "param"
@@ -29,7 +29,7 @@ class Declaration:
     kind: str
     name: str
     dims: tuple[Dim, ...]
-    range: Interval = Interval()
+    range: Interval = REAL
     span: Span | None = field(default=None, compare=False, repr=False)
 
 

@@ -178,12 +178,12 @@ def stores(plan: KernelPlan) -> int:
 
 
 def test_kernel_counts_of_some_gradients() -> None:
-    """Nothing but the walk backward for values and initial states; queries need no walk at all."""
+    """Nothing but the walk backward, and what it reads, for values and initial states; queries need no walk at all."""
     mixer = compiled("gla")
     kernels = {n: [k.name for k in mixer.training_plan({n}).backward.kernels] for n in ("q", "v", "S", "g")}
     assert kernels["q"] == ["output"]
-    assert kernels["S"] == ["carry_d_S"]
-    assert kernels["v"] == ["carry_d_S", "output"]
+    assert kernels["S"] == ["prep", "carry_d_S"]
+    assert kernels["v"] == ["prep", "carry_d_S", "output"]
     assert "carry_d_S" in kernels["g"] and "carry_S" not in kernels["g"]
     assert not mixer.training_plan({"v"}).kept, "the gradient of values needs no state"
 

@@ -19,7 +19,7 @@ PREP, CARRY, OUTPUT, PAIRS = "prep", "carry", "output", "pairs"
 CHUNKED_KERNELS = {
     "linear_attention": [CARRY, OUTPUT],
     "scalar_decay": [CARRY, OUTPUT],
-    "gla": [CARRY, OUTPUT],
+    "gla": [PREP, CARRY, OUTPUT],  # the keys with their decay to the end of the chunk
     "linear_attention_elu_norm": [CARRY, CARRY, OUTPUT],
     "bidir_half": [CARRY, CARRY, OUTPUT],
     "lion_s_norm": [CARRY] * 4 + [OUTPUT],
@@ -79,7 +79,7 @@ def test_each_direction_has_a_step_loop_of_its_own() -> None:
 
 @pytest.mark.parametrize("name", PLAIN)
 def test_a_state_without_erase_is_carried_in_blocks_of_both_axes(name: str) -> None:
-    (carry, output) = plan(name, CHUNKED).kernels
+    (*_, carry, output) = plan(name, CHUNKED).kernels
     assert dict(carry.roles) == {"K": GRID, "V": GRID}
     assert dict(output.roles) == {"K": FULL, "V": GRID}, "scores contract K, every column of V is on its own"
 

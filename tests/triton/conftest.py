@@ -35,9 +35,9 @@ def interpreted(kernels_folder: str) -> Iterator[Submit]:
 
 
 @pytest.fixture(scope="session")
-def compiled(kernels_folder: str) -> Iterator[Submit]:
-    """Submits work to a process in which kernels are compiled."""
-    with _pool(
-        TRITON_INTERPRET="0", SMIR_CACHE_DIR=kernels_folder, TRITON_CACHE_DIR=kernels_folder + "/triton"
-    ) as submit:
+def compiled(kernels_folder: str, pytestconfig: pytest.Config) -> Iterator[Submit]:
+    """Submits work to a process in which kernels are compiled; what it compiles is kept for all later processes."""
+    assert pytestconfig.cache is not None
+    compilations = str(pytestconfig.cache.mkdir("triton"))
+    with _pool(TRITON_INTERPRET="0", SMIR_CACHE_DIR=kernels_folder, TRITON_CACHE_DIR=compilations) as submit:
         yield submit

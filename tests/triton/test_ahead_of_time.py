@@ -47,9 +47,8 @@ def test_backward_kernels_of_classes(compiled: Submit, name: str) -> None:
 
 @pytest.mark.slow
 def test_a_common_head_fits(compiled: Submit) -> None:
-    """One spec in the sizes that people train with, forward and backward."""
-    for work in (resources, backward_resources):
-        assert_fits(compiled(work, "gated_delta_rule", "chunked", "sm_90", 128, "bfloat16", 64).result())
+    """The backward pass of one spec in the sizes that people train with."""
+    assert_fits(compiled(backward_resources, "gla", "chunked", "sm_90", 128, "bfloat16", 64).result())
 
 
 @pytest.mark.full
