@@ -2,7 +2,7 @@
 
 Forward kernels of all forms, and those of all gradients of the chunked form.
 
-Needs no GPU. Run with `python -m benchmarks.kernel_resources [--specs a,b] [--jobs 2]`.
+Needs no GPU. Run with `python -m benchmarks.kernel_resources [--specs a,b] [--jobs 2] [--forward-only]`.
 """
 
 import argparse
@@ -58,10 +58,12 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--specs", default="")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--forward-only", action="store_true", help="leave the gradients out")
     asked = parser.parse_args(arguments)
     specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
     work = [(name, form, FORWARD) for name in specs for form in smir.compile(name).compilation.plans]
-    work += [(name, CHUNKED, BACKWARD) for name, form, _ in work if form == CHUNKED]
+    if not asked.forward_only:
+        work += [(name, CHUNKED, BACKWARD) for name, form, _ in work if form == CHUNKED]
     with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
         rows = [row for found in pool.map(resources, *zip(*work, strict=True)) for row in found]
     title = f"kernels compiled for {TARGET}, all dimensions {SIZE}, chunks of {CHUNK} tokens, {DTYPE}"

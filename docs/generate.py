@@ -40,6 +40,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "golden": measured.golden,
     "target-limits": measured.target_limits,
     "gpu-errors": measured.gpu_errors,
+    "gpu-gradients": measured.gpu_gradients,
     "kernel-resources": measured.kernel_resources,
     "step-vs-chunked": measured.step_vs_chunked,
     "crossover": measured.crossover,

@@ -76,9 +76,14 @@ def target_limits() -> str:
 # ---- on a GPU ---------------------------------------------------------------------------------------------------
 
 
-def gpu_errors() -> str:
+def gpu_gradients() -> str:
+    """The same for gradients."""
+    return gpu_errors("gpu_training")
+
+
+def gpu_errors(run: str = "gpu_forward") -> str:
     """One row per spec: worst errors, how much of the budget they use, and whether two runs agree in every bit."""
-    _, machine, rows = results("gpu_forward")
+    _, machine, rows = results(run)
     headings = ("spec", "forms", "float32 error", "of budget", "bf16 error", "of budget", "same bits twice", "passed")
     specs = sorted({*library_names(), *(r["spec"] for r in rows)})
     body = [_gpu_row(spec, [r for r in rows if r["spec"] == spec]) for spec in specs]
@@ -88,7 +93,7 @@ def gpu_errors() -> str:
     for r in rows:
         if "crashed" in r or "refused" in r:
             closing += f"- {_problem(r)}\n"
-    return caption("gpu_forward", "", machine) + table(headings, body, left=2) + closing
+    return caption(run, "", machine) + table(headings, body, left=2) + closing
 
 
 def _gpu_row(spec: str, rows: Rows) -> tuple[str, ...]:
@@ -132,18 +137,21 @@ def gpu_times() -> str:
     return caption("gpu_forward", title, machine) + table(("spec", *(x.replace("x", " x ") for x in shapes)), body)
 
 
+BACKWARD = "gradients of chunked"
+
+
 def kernel_resources() -> str:
-    """One row per spec; per form the most that any of its kernels takes."""
+    """One row per spec; per form, and for the gradients of the chunked one, the most that any of its kernels takes."""
     title, machine, rows = results("kernel_resources")
-    body = []
+    columns, body = (*FORMS, *([BACKWARD] if any(r.get("pass") == "backward" for r in rows) else [])), []
     for spec in sorted({r["spec"] for r in rows}):
-        by_form = {form: [r for r in rows if r["spec"] == spec and r["form"] == form] for form in FORMS}
-        body.append((spec, *(_most(own) for own in by_form.values())))
+        own = [(r["form"] if r.get("pass") != "backward" else BACKWARD, r) for r in rows if r["spec"] == spec]
+        body.append((spec, *(_most([r for column, r in own if column == wanted]) for wanted in columns)))
     failed = [f"{r['spec']} {r['form']}" for r in rows if r["failed"]]
     beyond = sum(not r["within limits"] for r in rows) - len(failed)
     closing = f"\n{len(rows) - len(failed)} kernels, {beyond} of them beyond the bounds (bold). "
     closing += f"Not compiled: {', '.join(failed) or 'none'}.\n"
-    headings = ("spec", *(f"{form}: shared / registers / stack" for form in FORMS))
+    headings = ("spec", *(f"{column}: shared / registers / stack" for column in columns))
     return caption("kernel_resources", title, machine) + table(headings, body) + closing
 
 

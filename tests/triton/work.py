@@ -84,12 +84,12 @@ def compare_gradients(spec: str, form: str, case: Case) -> dict[str, float]:
         return _joined(*run(plans.backward, {**given, **d_given, **kept}, {**held, **d_held}))
 
     single = step(lambda *a: run_results(*a, chunk=case.chunk), lambda a: np.asarray(a, np.float32))
-    found = step(lambda *a: _run_triton(*a, case.chunk), lambda a: np.asarray(a, np.float32))
+    found = step(lambda *a: _run_triton(*a, chunk=case.chunk), lambda a: np.asarray(a, np.float32))
     return {name: _multiple(found.get(name), value, single[name]) for name, value in _joined(*truth).items()}
 
 
 def _run_triton(
-    plan: KernelPlan, arrays: Mapping[str, Any], states: Mapping[str, Any], chunk: int
+    plan: KernelPlan, arrays: Mapping[str, Any], states: Mapping[str, Any], *, chunk: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """Kernels on numpy arrays."""
     import torch
