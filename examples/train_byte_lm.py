@@ -140,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Run]:
     show(runs, console)
     from examples.training_pictures import save_curves
 
-    console.print(f"picture: {save_curves(runs, options.out)}")
+    console.print(f"picture: {save_curves(runs, options.out)}", soft_wrap=True)
     return runs
 
 

@@ -144,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Result]:
     show(results, console)
     from examples.training_pictures import save_digits
 
-    console.print(f"picture: {save_digits(results, data.test[0].numpy(), GRID, options.out)}")
+    console.print(f"picture: {save_digits(results, data.test[0].numpy(), GRID, options.out)}", soft_wrap=True)
     return results
 
 
