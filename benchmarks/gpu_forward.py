@@ -4,18 +4,13 @@ Run with `python -m benchmarks.gpu_forward [--specs a,b] [--out FILE] [--jobs 12
 process of its own, so that a kernel that crashes the GPU's context takes nothing else down.
 """
 
-import argparse
-import json
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import smir
+from benchmarks.gpu_runs import run
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.sampling import dimension_names, sample, sample_states
 
@@ -121,32 +116,6 @@ def warm(name: str) -> Iterator[dict[str, Any]]:
     yield {"spec": name, "warm": True}
 
 
-def run_child(module: str, task: str, name: str) -> list[dict[str, Any]]:
-    """The rows that `module --child task name` prints, in a process of its own."""
-    command = [sys.executable, "-m", module, "--child", task, name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    except subprocess.TimeoutExpired:
-        return [{"spec": name, "crashed": f"{task}: no answer in 400 s"}]
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode:
-        rows.append({"spec": name, "crashed": f"{task}: " + done.stderr.strip()[-1500:]})
-    return rows
-
-
-def describe(sizes: str) -> dict[str, str]:
-    """Card, versions, date and the sizes of the checks."""
-    import platform
-    import time
-
-    import torch
-    import triton
-
-    return {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
-            "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
-            "sizes": sizes}  # fmt: skip
-
-
 def _summary(rows: list[dict[str, Any]]) -> None:
     specs = sorted({r["spec"] for r in rows})
     print(f"{'spec':<27}{'rows':>5}{'fail':>5}{'f32 err/budget':>16}{'bf16 err/budget':>16}{'moved':>6}  ms")
@@ -170,33 +139,6 @@ def _summary(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--specs", default="")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu_forward.json")
-    parser.add_argument("--jobs", type=int, default=12)
-    parser.add_argument("--no-times", action="store_true")
-    parser.add_argument("--child", nargs=2, metavar=("TASK", "SPEC"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        task, name = asked.child
-        for row in {"check": check, "times": times, "warm": warm}[task](name):
-            print(json.dumps(row), flush=True)
-        return
-    specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        rows = [row for found in pool.map(lambda s: run_child(MODULE, "check", s), specs) for row in found]
-    if not asked.no_times:  # compiled together, measured one after the other: nothing else may run on the card
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            list(pool.map(lambda s: run_child(MODULE, "warm", s), specs))
-        rows += [row for s in specs for row in run_child(MODULE, "times", s)]
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    asked.out.write_text(
-        json.dumps({"machine": describe(f"B={B} T={T} H={H}, dimensions {SIZES}"), "rows": rows}, indent=1) + "\n",
-        encoding="utf-8",
-    )
-    _summary(rows)
-
-
 if __name__ == "__main__":
-    main()
+    tasks = {"check": check, "times": times, "warm": warm}
+    run(MODULE, __doc__, tasks, _summary, f"B={B} T={T} H={H}, dimensions {SIZES}")

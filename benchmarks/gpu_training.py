@@ -5,19 +5,15 @@ process of its own. Gradients go through torch's autograd, with cotangents for t
 truth is the float64 step form, which the golden vectors anchor. Peers are measured in the same run where `fla` imports.
 """
 
-import argparse
 import importlib.util
-import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import smir
-from benchmarks.gpu_forward import DTYPES, ERASE_FACTOR, FLOOR32, SPEED_SHAPES, STEP_FACTOR, describe, rms, run_child
+from benchmarks.gpu_forward import DTYPES, ERASE_FACTOR, FLOOR32, SPEED_SHAPES, STEP_FACTOR, rms
+from benchmarks.gpu_runs import run
 from smir.sampling import dimension_names, sample, sample_states
 
 B, T, H = 2, 200, 2
@@ -213,7 +209,7 @@ def _summary(rows: list[dict[str, Any]]) -> None:
               f"{worst['bfloat16']:>7.2f}{sum(not r['repeats'] for r in checks):>6}  {speed}")  # fmt: skip
     for r in rows:
         if "crashed" in r or "peer_error" in r:
-            print(r["spec"], (r.get("crashed") or r.get("peer_error"))[-500:])
+            print(r["spec"], str(r.get("crashed") or r.get("peer_error"))[-500:])
     for r in [r for r in rows if "error" in r and not r["passed"]][:40]:
         print(
             "FAIL",
@@ -222,33 +218,6 @@ def _summary(rows: list[dict[str, Any]]) -> None:
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--specs", default="")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "gpu_training.json")
-    parser.add_argument("--jobs", type=int, default=12)
-    parser.add_argument("--no-times", action="store_true")
-    parser.add_argument("--no-checks", action="store_true")
-    parser.add_argument("--child", nargs=2, metavar=("TASK", "SPEC"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
-        task, name = asked.child
-        for row in {"check": check, "times": times, "warm": warm}[task](name):
-            print(json.dumps(row), flush=True)
-        return
-    specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
-    checked = [] if asked.no_checks else specs
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        rows = [row for found in pool.map(lambda s: run_child(MODULE, "check", s), checked) for row in found]
-    if not asked.no_times:  # compiled together, measured one after the other: nothing else may run on the card
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            list(pool.map(lambda s: run_child(MODULE, "warm", s), specs))
-        rows += [row for s in specs for row in run_child(MODULE, "times", s)]
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    sizes = f"B={B} T={T} H={H}, dimensions {SIZES}"
-    asked.out.write_text(json.dumps({"machine": describe(sizes), "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    _summary(rows)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    tasks = {"check": check, "times": times, "warm": warm}
+    run(MODULE, __doc__, tasks, _summary, f"B={B} T={T} H={H}, dimensions {SIZES}")
