@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "setting up $(VENV) (once)"
 	@$(PIP) setuptools wheel
 	@$(PIP) '$(TORCH)' 2>/dev/null || $(PIP) --extra-index-url $(TORCH_INDEX) '$(TORCH)'
-	@$(PIP) --no-build-isolation --editable '.[dev,demo]'
+	@$(PIP) --no-build-isolation --editable '.[dev,demo,peers]'
 	@touch $@
 
 setup: $(STAMP)

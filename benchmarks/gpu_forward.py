@@ -1,7 +1,7 @@
 """Forward kernels on a GPU: errors against the float64 oracle with the budget of docs/verification.md, and times.
 
-Run with `python -m benchmarks.gpu_forward [--specs a,b] [--out FILE] [--jobs 12] [--no-times]`. Every spec runs in a
-process of its own, so that a kernel that crashes the GPU's context takes nothing else down.
+Run with `python -m benchmarks.gpu_forward [--specs a,b] [--tasks warm,times]`. Every spec runs in a process of its own,
+so that a kernel that crashes the GPU's context takes nothing else down. Several calls fill one file of results.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import smir
-from benchmarks.gpu_runs import run
+from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, run
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.sampling import dimension_names, sample, sample_states
 
@@ -47,19 +47,19 @@ def _case(name: str, case: str, dtype: str, arrays: Mapping[str, Any], states: A
         return torch.from_numpy(np.ascontiguousarray(x)).to(getattr(torch, dtype))
 
     mixer = smir.compile(name)
-    truth = _results(*run_mixer(mixer.spec, arrays, states))
+    truth = results(*run_mixer(mixer.spec, arrays, states))
     given = {k: rounded(v) for k, v in arrays.items()}
     held = {k: torch.from_numpy(v).float() for k, v in states.items()} if states else None
     exact = {k: v.double().numpy() for k, v in given.items()}
-    ideal = _results(*run_mixer(mixer.spec, exact, {k: v.double().numpy() for k, v in held.items()} if held else None))
+    ideal = results(*run_mixer(mixer.spec, exact, {k: v.double().numpy() for k, v in held.items()} if held else None))
     step: dict[str, float] = {}
-    for form in ("step", *(f for f in mixer.forms if f != "step")):
+    for form in mixer.forms:
         gpu = smir.compile(name, form=form, backend="triton")
         cuda = {k: v.cuda() for k, v in given.items()}
         on = {k: v.cuda() for k, v in held.items()} if held else None
         try:
-            found = _results(*gpu(**cuda, state=on, return_state=True))
-            again = _results(*gpu(**cuda, state=on, return_state=True))
+            found = results(*gpu(**cuda, state=on, return_state=True))
+            again = results(*gpu(**cuda, state=on, return_state=True))
         except smir.BackendError as refusal:
             yield {"spec": name, "form": form, "dtype": dtype, "case": case, "refused": str(refusal)}
             continue
@@ -69,8 +69,7 @@ def _case(name: str, case: str, dtype: str, arrays: Mapping[str, Any], states: A
         for key, value in truth.items():
             fine = np.isfinite(value)
             error = rms((found[key] - value)[fine]) / rms(value[fine])
-            if form == "step":
-                step[key] = error
+            step.setdefault(key, error)
             rounding = rms((rounded(ideal[key]).double().numpy() - value)[fine]) / rms(value[fine])
             budget = (BFLOAT_FACTOR * rounding if dtype == "bfloat16"
                       else max((ERASE_FACTOR if erases else STEP_FACTOR) * step[key], FLOOR32))  # fmt: skip
@@ -79,16 +78,24 @@ def _case(name: str, case: str, dtype: str, arrays: Mapping[str, Any], states: A
                    "passed": bool(error <= budget)}  # fmt: skip
 
 
-def _results(y: Any, final: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v if isinstance(v, np.ndarray) else v.double().cpu().numpy() for k, v in {"y": y, **final}.items()}
+def results(y: Any, final: Mapping[str, Any]) -> dict[str, Any]:
+    """y and the final states as float64 arrays; a state that comes as mantissa and log-scale is multiplied out."""
+    found = {k: v if isinstance(v, np.ndarray) else v.double().cpu().numpy() for k, v in {"y": y, **final}.items()}
+    logs = {name: found.pop(f"{name}_log") for name in tuple(found) if f"{name}_log" in found}
+    return {k: v * _over(np.exp(logs[k]), v) if k in logs else v for k, v in found.items()}
+
+
+def _over(scale: Any, state: Any) -> Any:
+    """A scale `[B, H, *rows]` with as many axes as the state."""
+    return scale.reshape(scale.shape + (1,) * (state.ndim - scale.ndim))
 
 
 def times(name: str) -> Iterator[dict[str, Any]]:
-    """Median milliseconds of the chunked forward in bf16 at the two anchor shapes, K = V = 128."""
+    """Median milliseconds of the fast form's forward in bf16 at the two anchor shapes, K = V = 128."""
     import torch
     import triton
 
-    mixer = smir.compile(name, form="chunked", backend="triton")
+    mixer = smir.compile(name, form=fast_form(name), backend="triton")
     sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
     for batch, tokens, heads in SPEED_SHAPES:
         small = sample(mixer.spec, 1, 1024, 1, sizes, seed=3)
@@ -102,18 +109,18 @@ def times(name: str) -> Iterator[dict[str, Any]]:
                 x = x.repeat(heads, *[1] * (x.ndim - 1))
             cuda[d.name] = x.bfloat16().contiguous()
         ms = triton.testing.do_bench(lambda: mixer(**cuda), warmup=25, rep=100, return_mode="median")  # noqa: B023
-        yield {"spec": name, "shape": f"{batch}x{tokens}x{heads}x{SPEED_SIZE}", "forward_ms": ms}
+        yield {"task": TIMES, "spec": name, "shape": f"{batch}x{tokens}x{heads}x{SPEED_SIZE}", "forward_ms": ms}
 
 
 def warm(name: str) -> Iterator[dict[str, Any]]:
     """Compiles what `times` measures, so that this can run for many specs at once."""
     import torch
 
-    mixer = smir.compile(name, form="chunked", backend="triton")
+    mixer = smir.compile(name, form=fast_form(name), backend="triton")
     sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
     arrays = sample(mixer.spec, 1, 1024, 2, sizes, seed=3)
     mixer(**{k: torch.from_numpy(v).cuda().bfloat16() for k, v in arrays.items()})
-    yield {"spec": name, "warm": True}
+    yield {"task": "warm", "spec": name}
 
 
 def _summary(rows: list[dict[str, Any]]) -> None:
@@ -140,5 +147,5 @@ def _summary(rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    tasks = {"check": check, "times": times, "warm": warm}
+    tasks = {CHECK: Task(check), "warm": Task(warm, recorded=False), TIMES: Task(times, alone=True)}
     run(MODULE, __doc__, tasks, _summary, f"B={B} T={T} H={H}, dimensions {SIZES}")

@@ -1,73 +1,147 @@
-"""What the benchmarks on a GPU share: every spec in a process of its own, checks together, times one by one."""
+"""What the benchmarks on a GPU share: every spec in a process of its own, results written and merged as they come."""
 
 import argparse
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import smir
+from smir.ir.tile import CHUNKED
 
 Rows = list[dict[str, Any]]
-Task = Callable[[str], Iterator[dict[str, Any]]]
+CHECK, TIMES = "check", "times"
 
 
-def run(module: str, doc: str | None, tasks: Mapping[str, Task], summary: Callable[[Rows], None], sizes: str) -> None:
-    """Runs `check`, `warm` and `times` of a benchmark's tasks for the specs asked for, and records the rows."""
+@dataclass(frozen=True)
+class Task:
+    """What a child process does for one spec: `run(spec)` gives its rows.
+
+    Tasks with `alone` run one after the other, because nothing else may use the card while they measure. `variables`
+    are set in the child's environment, and `recorded` says whether the rows are results.
+    """
+
+    run: Callable[[str], Iterator[dict[str, Any]]]
+    alone: bool = False
+    recorded: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def fast_form(name: str) -> str:
+    """The form of a spec whose time is measured: chunked, or where that isn't legal what a long call would take."""
+    mixer = smir.compile(name)
+    return CHUNKED if CHUNKED in mixer.forms else mixer.form_for(T=4096, backend="triton")
+
+
+def task_of(row: Mapping[str, Any]) -> str:
+    """The task that a row comes from."""
+    if "crashed" in row:
+        return str(row["crashed"]).partition(":")[0]
+    return str(row.get("task", TIMES if "forward_ms" in row else CHECK))
+
+
+def run(
+    module: str,
+    doc: str | None,
+    tasks: Mapping[str, Task],
+    summary: Callable[[Rows], None],
+    sizes: str,
+    known: Iterable[str] = smir.library_names(),
+) -> None:
+    """Runs a benchmark's tasks in order for the specs asked for; their rows replace older ones of the same task."""
     results = Path(__file__).parent / "results" / f"{module.rsplit('.', 1)[-1]}.json"
-    parser = argparse.ArgumentParser(description=doc)
-    parser.add_argument("--specs", default="")
-    parser.add_argument("--out", type=Path, default=results)
-    parser.add_argument("--jobs", type=int, default=12)
-    parser.add_argument("--no-times", action="store_true")
-    parser.add_argument("--no-checks", action="store_true")
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--specs", default="", help="with commas between them; default: all")
+    parser.add_argument("--tasks", default="", help=f"of {', '.join(tasks)}, with commas; default: all")
+    parser.add_argument("--out", type=Path, default=results, help="a file that is there is added to")
+    parser.add_argument("--jobs", type=int, default=12, help="processes at once, of tasks that measure no time")
+    parser.add_argument("--child-seconds", type=float, default=300, help="after which a process is ended")
+    parser.add_argument("--seconds", type=float, default=3600, help="after which nothing new begins")
     parser.add_argument("--child", nargs=2, metavar=("TASK", "SPEC"), help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.child:
         task, name = asked.child
-        for row in tasks[task](name):
+        for row in tasks[task].run(name):
             print(json.dumps(row), flush=True)
         return
-    specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
-    rows = [] if asked.no_checks else _together(module, "check", specs, asked.jobs)
-    _record(asked.out, sizes, rows)
-    if not asked.no_times:  # compiled together, measured one after the other: nothing else may run on the card
-        _together(module, "warm", specs, asked.jobs)
-        rows += [row for s in specs for row in run_child(module, "times", s)]
-        _record(asked.out, sizes, rows)
-    summary(rows)
+    specs = chosen(parser, "--specs", asked.specs, tuple(known))
+    children = Children(module, asked.child_seconds, time.monotonic() + asked.seconds, asked.jobs)
+    found: Rows = []
+    for name in chosen(parser, "--tasks", asked.tasks, tasks):
+        for rows in children.run(name, tasks[name], specs):
+            found += rows
+            record(asked.out, sizes, rows, tasks)
+    summary(found)
 
 
-def _together(module: str, task: str, specs: list[str], jobs: int) -> Rows:
-    with ThreadPoolExecutor(jobs) as pool:
-        return [row for found in pool.map(lambda s: run_child(module, task, s), specs) for row in found]
+def chosen(parser: argparse.ArgumentParser, option: str, text: str, known: Iterable[str]) -> list[str]:
+    """The names in a list with commas, all known ones for an empty list; ends the program for an unknown one."""
+    names = [name for name in text.split(",") if name]
+    for name in names:
+        if name not in tuple(known):
+            parser.error(f"{option}: there is no {name!r}; known are {', '.join(known)}")
+    return names or list(known)
 
 
-def _record(out: Path, sizes: str, rows: Rows) -> None:
+@dataclass(frozen=True)
+class Children:
+    """Processes for tasks of a benchmark: each is ended after `limit` seconds, none begins after `end`."""
+
+    module: str
+    limit: float
+    end: float
+    jobs: int
+
+    def run(self, name: str, task: Task, specs: Iterable[str]) -> Iterator[Rows]:
+        """The rows of each spec, as they come."""
+        with ThreadPoolExecutor(1 if task.alone else self.jobs) as pool:
+            for done in as_completed([pool.submit(self._child, name, task, spec) for spec in specs]):
+                yield done.result()
+
+    def _child(self, name: str, task: Task, spec: str) -> Rows:
+        seconds = min(self.limit, self.end - time.monotonic())
+        if seconds < 1:
+            return [{"spec": spec, "crashed": f"{name}: not begun, the time was over"}]
+        command = [sys.executable, "-m", self.module, "--child", name, spec]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False,
+                                  env={**os.environ, **task.variables})  # fmt: skip
+        except subprocess.TimeoutExpired as late:
+            text = late.stdout.decode() if isinstance(late.stdout, bytes) else late.stdout or ""
+            return [*_rows(text), {"spec": spec, "crashed": f"{name}: no answer in {seconds:.0f} s"}]
+        rows = _rows(done.stdout)
+        if done.returncode:
+            rows.append({"spec": spec, "crashed": f"{name}: " + done.stderr.strip()[-1500:]})
+        return rows
+
+
+def _rows(text: str) -> Rows:
+    """The rows in a child's output; a last line that was cut off is none."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
+
+
+def record(out: Path, sizes: str, rows: Rows, tasks: Mapping[str, Task]) -> None:
+    """Writes rows to a file of results in place of those that it has of the same specs and tasks."""
+    before = json.loads(out.read_text(encoding="utf-8"))["rows"] if out.exists() else []
+    new = {(r["spec"], task_of(r)) for r in rows}
+    rows = [r for r in rows if "crashed" in r or tasks[task_of(r)].recorded]
+    kept = [r for r in before if (r["spec"], task_of(r)) not in new]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps({"machine": describe(sizes), "rows": rows}, indent=1) + "\n", encoding="utf-8")
-
-
-def run_child(module: str, task: str, name: str) -> list[dict[str, Any]]:
-    """The rows that `module --child task name` prints, in a process of its own."""
-    command = [sys.executable, "-m", module, "--child", task, name]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    except subprocess.TimeoutExpired:
-        return [{"spec": name, "crashed": f"{task}: no answer in 400 s"}]
-    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
-    if done.returncode:
-        rows.append({"spec": name, "crashed": f"{task}: " + done.stderr.strip()[-1500:]})
-    return rows
+    text = json.dumps({"machine": describe(sizes), "rows": [*kept, *rows]}, indent=1) + "\n"
+    fresh = out.with_suffix(".new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(out)
 
 
 def describe(sizes: str) -> dict[str, str]:
     """Card, versions, date and the sizes of the checks."""
     import platform
-    import time
 
     import torch
     import triton

@@ -1,11 +1,14 @@
 """Gradients on a GPU: errors against float64 within the budget of docs/verification.md; training times beside peers.
 
-Run with `python -m benchmarks.gpu_training [--specs a,b] [--out FILE] [--jobs 12] [--no-times]`. Every spec runs in a
-process of its own. Gradients go through torch's autograd, with cotangents for the output and for the final states; the
-truth is the float64 step form, which the golden vectors anchor. Peers are measured in the same run where `fla` imports.
+    python -m benchmarks.gpu_training [--specs gla,kda] [--tasks warm,times] [--seconds 500]
+
+Gradients go through torch's autograd, with cotangents for the output and for the final states; the truth is the float64
+step form (of a mixer without step equations its only form), which the golden vectors anchor. `warm` and `peer_warm`
+compile what `times` and `peer` measure, for many specs at once; the times of ours and of each peer are measured one
+after the other, in processes of their own. Peers need `pip install fla-core`. Several calls fill one file of results.
 """
 
-import importlib.util
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -13,7 +16,8 @@ import numpy as np
 
 import smir
 from benchmarks.gpu_forward import DTYPES, ERASE_FACTOR, FLOOR32, SPEED_SHAPES, STEP_FACTOR, rms
-from benchmarks.gpu_runs import run
+from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, run, task_of
+from benchmarks.peers import PEERS, has_peers
 from smir.sampling import dimension_names, sample, sample_states
 
 B, T, H = 2, 200, 2
@@ -21,16 +25,8 @@ SIZES = (64, 64)
 SPEED_SIZE = 128
 BFLOAT_FACTOR = 2.0
 MODULE = "benchmarks.gpu_training"
-# Peers that compute the same mixer, by library spec: module and function of flash-linear-attention, its keywords.
-PEERS: dict[str, tuple[str, str, dict[str, str]]] = {
-    "linear_attention": ("fla.ops.linear_attn", "chunk_linear_attn", {"q": "q", "k": "k", "v": "v"}),
-    "scalar_decay": ("fla.ops.simple_gla", "chunk_simple_gla", {"q": "q", "k": "k", "v": "v", "g": "g"}),
-    "gla": ("fla.ops.gla", "chunk_gla", {"q": "q", "k": "k", "v": "v", "g": "g"}),
-    "delta_rule": ("fla.ops.delta_rule", "chunk_delta_rule", {"q": "q", "k": "k", "v": "v", "beta": "beta"}),
-    "gated_delta_rule": ("fla.ops.gated_delta_rule", "chunk_gated_delta_rule",
-                         {"q": "q", "k": "k", "v": "v", "g": "g", "beta": "beta"}),
-    "kda": ("fla.ops.kda", "chunk_kda", {"q": "q", "k": "k", "v": "v", "g": "g", "beta": "beta"}),
-}  # fmt: skip
+PEER, WARM, PEER_WARM = "peer", "warm", "peer_warm"
+WARM_SHAPE = (1, 2048, 16)
 
 
 def check(name: str) -> Iterator[dict[str, Any]]:
@@ -46,12 +42,13 @@ def check(name: str) -> Iterator[dict[str, Any]]:
 
 def _case(mixer: Any, name: str, case: str, dtype: str, arrays: Mapping[str, Any], states: Mapping[str, Any]
           ) -> Iterator[dict[str, Any]]:  # fmt: skip
-    truth = gradients(name, "step", "numpy", "float64", arrays, states)
+    first = mixer.forms[0]
+    truth = gradients(name, first, "numpy", "float64", arrays, states)
     rounded = {k: _round(v, dtype) for k, v in arrays.items()}
-    ideal = gradients(name, "step", "numpy", "float64", rounded, states, dtype)
-    step = gradients(name, "step", "numpy", "float32", arrays, states)
+    ideal = gradients(name, first, "numpy", "float64", rounded, states, dtype)
+    step = gradients(name, first, "numpy", "float32", arrays, states)
     erases = mixer.compilation.operators is not None and any(o.erases for o in mixer.compilation.operators.operators)
-    for form in ("step", "chunked"):
+    for form in mixer.forms:
         found = gradients(name, form, "triton", dtype, arrays, states)
         again = gradients(name, form, "triton", dtype, arrays, states)
         for key, value in truth.items():
@@ -101,41 +98,56 @@ def gradients(name: str, form: str, backend: str, dtype: str, arrays: Mapping[st
 
 
 def times(name: str) -> Iterator[dict[str, Any]]:
-    """Median milliseconds of forward and forward + backward in bf16, and the memory of a step, beside the peer's."""
-    import torch
+    """Median milliseconds of forward and of forward + backward in bf16, and the memory of a step."""
+    mixer = smir.compile(name, form=fast_form(name), backend="triton")
+    for shape in SPEED_SHAPES:
+        yield {
+            "task": TIMES,
+            "spec": name,
+            "form": fast_form(name),
+            **_measured(shape, lambda x: mixer(**x), _inputs(mixer, *shape)),
+        }
 
-    mixer = smir.compile(name, form="chunked", backend="triton")
-    sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
-    for batch, tokens, heads in SPEED_SHAPES:
-        inputs = _inputs(mixer, batch, tokens, heads, sizes)
-        row = {"spec": name, "shape": f"{batch}x{tokens}x{heads}x{SPEED_SIZE}"}
-        row |= _measured("", lambda x: mixer(**x), inputs)
-        row |= _peer(name, inputs)
+
+def peer(name: str) -> Iterator[dict[str, Any]]:
+    """The same of the kernel of other people that computes this mixer, for the same inputs; no row where none does."""
+    if name not in PEERS or not has_peers():
+        return
+    mixer, other = smir.compile(name, form=fast_form(name), backend="triton"), PEERS[name]
+    for shape in SPEED_SHAPES:
+        row: dict[str, Any] = {"task": PEER, "spec": name, "peer": other.name}
+        inputs = _inputs(mixer, *shape)
+        try:
+            row |= _measured(shape, other.call(), _leaves(other.arguments(inputs)))
+            if other.same:
+                row["difference"] = _difference(other.call()(other.arguments(inputs)), mixer(**inputs))
+        except (ImportError, RuntimeError, AssertionError, TypeError, ValueError) as error:
+            row |= {"shape": _shape(shape), "peer_error": f"{type(error).__name__}: {str(error)[:200]}"}
         yield row
-        del inputs
-        torch.cuda.empty_cache()
 
 
 def warm(name: str) -> Iterator[dict[str, Any]]:
-    """Compiles what `times` measures, so that this can run for many specs at once."""
-    mixer = smir.compile(name, form="chunked", backend="triton")
-    sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
-    inputs = _inputs(mixer, 1, 1024, 2, sizes)
-    mixer(**inputs).float().sum().backward()
-    if has_peers():
-        _peer(name, _inputs(mixer, *SPEED_SHAPES[0], sizes))
-    yield {"spec": name, "warm": True}
+    """Compiles what `times` measures."""
+    mixer = smir.compile(name, form=fast_form(name), backend="triton")
+    seconds = _first_seconds(lambda x: mixer(**x), _inputs(mixer, *WARM_SHAPE))
+    yield {"task": WARM, "spec": name, "compile_s": seconds}
 
 
-def has_peers() -> bool:
-    """Whether peers are installed."""
-    return importlib.util.find_spec("fla") is not None
+def peer_warm(name: str) -> Iterator[dict[str, Any]]:
+    """Compiles what `peer` measures: every variant that its own search tries."""
+    if name not in PEERS or not has_peers():
+        return
+    mixer, other = smir.compile(name, form=fast_form(name), backend="triton"), PEERS[name]
+    seconds = _first_seconds(other.call(), _leaves(other.arguments(_inputs(mixer, *WARM_SHAPE))))
+    yield {"task": PEER_WARM, "spec": name, "peer": other.name, "compile_s": seconds}
 
 
-def _inputs(mixer: Any, batch: int, tokens: int, heads: int, sizes: Mapping[str, int]) -> dict[str, Any]:
+def _inputs(mixer: Any, batch: int, tokens: int, heads: int) -> dict[str, Any]:
+    """Random bf16 arguments inside the promised ranges, the same ones in every process."""
     import torch
 
-    small = sample(mixer.spec, 1, 1024, 1, sizes, seed=3)
+    torch.manual_seed(0)
+    small = sample(mixer.spec, 1, 1024, 1, dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE), seed=3)
     found = {}
     for d in mixer.spec.declarations:
         x = torch.from_numpy(small[d.name]).cuda()
@@ -148,14 +160,37 @@ def _inputs(mixer: Any, batch: int, tokens: int, heads: int, sizes: Mapping[str,
     return found
 
 
-def _measured(prefix: str, call: Callable[[dict[str, Any]], Any], inputs: dict[str, Any]) -> dict[str, Any]:
+def _leaves(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: x.detach().clone().requires_grad_() for name, x in inputs.items()}
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, (*shape, SPEED_SIZE)))
+
+
+def _first_seconds(call: Callable[[dict[str, Any]], Any], inputs: dict[str, Any]) -> float:
+    """Of one forward and one backward pass: compiling, and where a library searches for its options, searching."""
+    import torch
+
+    start = time.perf_counter()
+    y = call(inputs)
+    y.backward(torch.randn_like(y))
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _measured(shape: tuple[int, ...], call: Callable[[dict[str, Any]], Any], inputs: dict[str, Any]) -> dict[str, Any]:
+    """Medians, the memory that a step takes beside its inputs, and what the first step took to get ready."""
     import torch
     import triton
 
     def bench(run: Callable[[], Any]) -> float:
-        return float(triton.testing.do_bench(run, warmup=25, rep=100, return_mode="median"))
+        return float(triton.testing.do_bench(run, warmup=50, rep=200, return_mode="median"))
 
-    seed = torch.randn_like(call(inputs))
+    first = _first_seconds(call, inputs)
+    y = call(inputs)
+    seed, finite = torch.randn_like(y), bool(y.isfinite().all())
+    del y
 
     def forward() -> None:
         with torch.no_grad():
@@ -166,50 +201,43 @@ def _measured(prefix: str, call: Callable[[dict[str, Any]], Any], inputs: dict[s
             x.grad = None
         call(inputs).backward(seed)
 
-    row = {f"{prefix}forward_ms": bench(forward), f"{prefix}both_ms": bench(both)}
+    row = {"shape": _shape(shape), "forward_ms": bench(forward), "both_ms": bench(both), "first_s": first}
+    for x in inputs.values():
+        x.grad = None
+    torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     both()
-    return row | {f"{prefix}extra_MiB": (torch.cuda.max_memory_allocated() - before) / 2**20}
+    row["extra_MiB"] = (torch.cuda.max_memory_allocated() - before) / 2**20
+    return row | {"finite": finite}
 
 
-def _peer(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-    """The peer's figures; empty where there is none or it isn't installed."""
-    if name not in PEERS:
-        return {}
-    module, function, names = PEERS[name]
-    try:
-        import importlib
-
-        call = getattr(importlib.import_module(module), function)
-        # its guard refuses some Triton versions for wrong gradients; here only the time counts
-        importlib.import_module("fla.ops.common.chunk_o").TRITON_ABOVE_3_7_1 = True  # type: ignore[attr-defined]
-        extra = {"normalize": False} if name == "linear_attention" else {}
-        own = {k: inputs[v].detach().clone().requires_grad_() for k, v in names.items()}
-        return _measured("peer_", lambda x: call(**x, **extra)[0], own)
-    except (ImportError, RuntimeError, AssertionError, TypeError, ValueError) as error:
-        return {"peer_error": f"{type(error).__name__}: {str(error)[:200]}"}
+def _difference(theirs: Any, ours: Any) -> float:
+    """RMS of the difference of two outputs, relative to the RMS of the second."""
+    return float((theirs.float() - ours.float()).norm() / ours.float().norm())
 
 
 def _summary(rows: list[dict[str, Any]]) -> None:
-    print(f"{'spec':<27}{'rows':>5}{'fail':>5}{'f32':>7}{'bf16':>7}{'moved':>6}  shape: fwd / fwd+bwd ms (peer)")
+    print(f"{'spec':<27}{'rows':>5}{'fail':>5}{'f32':>7}{'bf16':>7}{'moved':>6}  shape: fwd / fwd+bwd ms, MiB (peer)")
     for spec in sorted({r["spec"] for r in rows}):
         own = [r for r in rows if r["spec"] == spec]
         checks = [r for r in own if "error" in r]
         worst = {
             d: max((r["error"] / r["budget"] for r in checks if r["dtype"] == d), default=float("nan")) for d in DTYPES
         }
+        ours, peers = ({r["shape"]: r for r in own if task_of(r) == task and "both_ms" in r} for task in (TIMES, PEER))
         speed = "; ".join(
-            f"{r['forward_ms']:.3f}/{r['both_ms']:.2f} {r['extra_MiB']:.0f}M"
-            + (f" ({r['peer_forward_ms']:.3f}/{r['peer_both_ms']:.2f} {r['peer_extra_MiB']:.0f}M)"
-               if "peer_both_ms" in r else "")
-            for r in own if "both_ms" in r
+            " beside ".join(f"{r['forward_ms']:.3f}/{r['both_ms']:.2f} {r['extra_MiB']:.0f}M"
+                            for r in (ours.get(shape), peers.get(shape)) if r)
+            for shape in dict.fromkeys([*ours, *peers])
         )  # fmt: skip
         print(f"{spec:<27}{len(checks):>5}{sum(not r['passed'] for r in checks):>5}{worst['float32']:>7.2f}"
               f"{worst['bfloat16']:>7.2f}{sum(not r['repeats'] for r in checks):>6}  {speed}")  # fmt: skip
     for r in rows:
         if "crashed" in r or "peer_error" in r:
             print(r["spec"], str(r.get("crashed") or r.get("peer_error"))[-500:])
+        if "compile_s" in r or "difference" in r:
+            print({k: v for k, v in r.items() if k in ("spec", "task", "compile_s", "first_s", "difference", "finite")})
     for r in [r for r in rows if "error" in r and not r["passed"]][:40]:
         print(
             "FAIL",
@@ -218,6 +246,14 @@ def _summary(rows: list[dict[str, Any]]) -> None:
         )
 
 
+TASKS = {
+    CHECK: Task(check),
+    WARM: Task(warm, recorded=False),
+    TIMES: Task(times, alone=True),
+    # what it finds beside other processes isn't kept: it searches again, alone, before its time is measured
+    PEER_WARM: Task(peer_warm, variables={"FLA_CACHE_RESULTS": "0"}),
+    PEER: Task(peer, alone=True, variables={"FLA_CACHE_RESULTS": "0"}),
+}
+
 if __name__ == "__main__":
-    tasks = {"check": check, "times": times, "warm": warm}
-    run(MODULE, __doc__, tasks, _summary, f"B={B} T={T} H={H}, dimensions {SIZES}")
+    run(MODULE, __doc__, TASKS, _summary, f"B={B} T={T} H={H}, dimensions {SIZES}")

@@ -1,7 +1,8 @@
 """Rewrites the generated blocks of the documentation in place: `python -m docs.generate` (`--check` only compares).
 
 A block stands between `<!-- generated: NAME -->` and `<!-- end -->` in a page of this folder. NAME is a row of BLOCKS,
-a function that asks the compiler (docs/tour.py) or a benchmark's recorded results (docs/measured.py) for its text.
+a function that asks the compiler (docs/tour.py, docs/catalogue.py) or a benchmark's recorded results (docs/measured.py)
+for its text.
 """
 
 import argparse
@@ -11,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from docs import measured, tour
+from docs import catalogue, measured, tour
 from smir.frontends.reference import function_table, grammar_ebnf, mask_table
 
 FOLDER = Path(__file__).parent
@@ -31,11 +32,14 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "two-sided-recurrence": tour.two_sided_recurrence,
     "kernels-with-erase": tour.kernels_with_erase,
     "mixed-tile": tour.mixed_tile,
+    "scan-tile": tour.scan_tile,
     "exponents": tour.exponents,
     "forms": tour.forms,
     "no-form": tour.no_form,
     "stages": tour.stages,
     "tile-operation": tour.tile_operation,
+    "mixers": catalogue.mixers,
+    "literature": catalogue.of_literature,
     "budgets": measured.budgets,
     "golden": measured.golden,
     "target-limits": measured.target_limits,
@@ -46,6 +50,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "crossover": measured.crossover,
     "compile-time": measured.compile_time,
     "gpu-times": measured.gpu_times,
+    "gpu-training-times": measured.gpu_training_times,
+    "gpu-examples": measured.gpu_examples,
 }
 
 

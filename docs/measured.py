@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu_forward as gpu
+from benchmarks.gpu_runs import CHECK, TIMES, task_of
+from benchmarks.gpu_training import PEER
 from smir import verify
 from smir.backends.triton_gpu.ahead_of_time import SHARED_LIMIT, STACK_LIMIT
 from smir.specs import library_names
@@ -83,17 +85,20 @@ def gpu_gradients() -> str:
 
 def gpu_errors(run: str = "gpu_forward") -> str:
     """One row per spec: worst errors, how much of the budget they use, and whether two runs agree in every bit."""
-    _, machine, rows = results(run)
+    _, machine, everything = results(run)
+    rows = [r for r in everything if task_of(r) == CHECK]
     headings = ("spec", "forms", "float32 error", "of budget", "bf16 error", "of budget", "same bits twice", "passed")
     specs = sorted({*library_names(), *(r["spec"] for r in rows)})
     body = [_gpu_row(spec, [r for r in rows if r["spec"] == spec]) for spec in specs]
     checks = [r for r in rows if "error" in r]
     failed = sum(not r["passed"] for r in checks)
     closing = f"\n{len(checks)} comparisons, {failed} outside their budget.\n"
-    for r in rows:
-        if "crashed" in r or "refused" in r:
-            closing += f"- {_problem(r)}\n"
-    return caption(run, "", machine) + table(headings, body, left=2) + closing
+    return caption(run, "", machine) + table(headings, body, left=2) + closing + _problems(rows)
+
+
+def _problems(rows: Rows) -> str:
+    """A line for each process that ended early, and for each call that was refused."""
+    return "".join(f"- {_problem(r)}\n" for r in rows if "crashed" in r or "refused" in r)
 
 
 def _gpu_row(spec: str, rows: Rows) -> tuple[str, ...]:
@@ -106,7 +111,7 @@ def _gpu_row(spec: str, rows: Rows) -> tuple[str, ...]:
         worst, share = _worst(r["error"] for r in own), _worst(r["error"] / r["budget"] for r in own)
         cells += [f"{worst:.1e}", f"{share:.2f}"] if own else ["no result", ""]
     passed = f"{sum(r['passed'] for r in checks)} of {len(checks)}"
-    cut = ", incomplete" if len(checks) < len(rows) - sum("forward_ms" in r for r in rows) else ""
+    cut = ", incomplete" if len(checks) < len(rows) else ""
     return (*cells, "yes" if all(r["repeats"] for r in checks) else "NO", passed + cut)
 
 
@@ -134,7 +139,51 @@ def gpu_times() -> str:
     body = [
         (s, *(f"{times[s, x]:.3f}" if (s, x) in times else "" for x in shapes)) for s in sorted({s for s, _ in times})
     ]
-    return caption("gpu_forward", title, machine) + table(("spec", *(x.replace("x", " x ") for x in shapes)), body)
+    failed = _problems([r for r in rows if task_of(r) != CHECK])
+    shown = table(("spec", *(x.replace("x", " x ") for x in shapes)), body)
+    return caption("gpu_forward", title, machine) + shown + (f"\n{failed}" if failed else "")
+
+
+def gpu_training_times() -> str:
+    """Forward + backward beside the peers' kernels: one row per spec and shape."""
+    _, machine, rows = results("gpu_training")
+    ours, peers = ({(r["spec"], r["shape"]): r for r in rows if task_of(r) == task and "both_ms" in r}
+                   for task in (TIMES, PEER))  # fmt: skip
+    if not ours:
+        return "The recorded run measured errors only, no times. Again: `python -m benchmarks.gpu_training`.\n"
+    title = "forward + backward in bfloat16, chunked where that is legal, beside other people's kernels for the same "
+    title += (
+        "inputs: median milliseconds, and MiB beside the inputs at the most; a shape is B x T x H x every dimension; "
+    )
+    title += "the search is what the peer's first step takes after it was compiled"
+    headings = ("spec", "peer", "shape", "ms", "peer's ms", "ours / peer's", "MiB", "peer's MiB", "peer's search s")
+    body = [_beside(row, peers.get(key)) for key, row in sorted(ours.items(), key=lambda item: item[0][0])]
+    refused = "".join(f"- {r['spec']}, {r['shape']}: `{r['peer']}` refused, {r['peer_error']}\n"
+                      for r in rows if "peer_error" in r and task_of(r) == PEER)  # fmt: skip
+    failed = refused + _problems([r for r in rows if task_of(r) != CHECK])
+    return caption("gpu_training", title, machine) + table(headings, body, left=3) + (f"\n{failed}" if failed else "")
+
+
+def _beside(row: dict[str, Any], peer: dict[str, Any] | None) -> tuple[str, ...]:
+    shape, ms, memory = row["shape"].replace("x", " x "), f"{row['both_ms']:.2f}", f"{row['extra_MiB']:.0f}"
+    if peer is None:
+        return row["spec"], "", shape, ms, "", "", memory, "", ""
+    ratio = f"{row['both_ms'] / peer['both_ms']:.2f}"
+    name = f"`{peer['peer'].rsplit('.', 1)[-1]}`"
+    theirs = f"{peer['extra_MiB']:.0f}", f"{peer['first_s']:.1f}"
+    return row["spec"], name, shape, ms, f"{peer['both_ms']:.2f}", ratio, memory, *theirs
+
+
+def gpu_examples() -> str:
+    """The training examples on a GPU: losses, and seconds a step."""
+    if not (RESULTS / "gpu_examples.json").exists():
+        return "No run has been recorded. To make one: `python -m benchmarks.gpu_examples`.\n"
+    _, machine, rows = results("gpu_examples")
+    body = [(f"`{r['example']}`", r["mixer"], str(r["steps"]), f"{r['loss before']:.3f}", f"{r['loss after']:.3f}",
+             r["unit"], f"{r['ms a step']:.1f}") for r in rows if "loss after" in r]  # fmt: skip
+    headings = ("example", "mixer", "steps", "held-out loss after one", "after all", "in", "ms a step")
+    failed = _problems(rows)
+    return caption("gpu_examples", "", machine) + table(headings, body, left=2) + (f"\n{failed}" if failed else "")
 
 
 BACKWARD = "gradients of chunked"

@@ -13,7 +13,7 @@ from smir.compiler import STAGES
 from smir.ir.formula import formula
 from smir.ir.mixer import Mixer
 from smir.ir.printer import print_ir
-from smir.ir.tile import CHUNKED
+from smir.ir.tile import CHUNKED, SCAN
 from smir.passes.exponents import exponent_report
 from smir.specs import find_spec
 
@@ -111,6 +111,11 @@ def mixed_tile() -> str:
         todo += [a for a in re.findall(r"%\w+", made[name].split(" = ", 1)[1]) if a not in needed]
     kept = "".join(f"{line}\n" for name, line in made.items() if name in needed)
     return fenced("  ... (everything that doesn't lead to the scores)\n" + kept)
+
+
+def scan_tile() -> str:
+    """A recurrence of every channel on its own."""
+    return fenced(smir.compile("hgrn", form=SCAN).ir("tile"))
 
 
 def exponents() -> str:

@@ -154,6 +154,7 @@ _TABLE = (
     _elementwise("tanh", "x", "hyperbolic tangent"),
     _elementwise("sqrt", "x", "square root"),
     _elementwise("abs", "x", "absolute value"),
+    _elementwise("floor", "x", "the largest whole number that is not above x"),
     _elementwise("max", "a, b", "the larger of two"),
     _elementwise("min", "a, b", "the smaller of two"),
     _elementwise("cos", "x", "cosine"),

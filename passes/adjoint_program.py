@@ -6,7 +6,7 @@ in as the inputs `d_<output>`. Values of the forward pass that the adjoints need
 that nothing needs are left out.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
 from smir.ir import tile
@@ -34,7 +34,7 @@ def adjoint_program(program: TileProgram, wanted: Collection[str]) -> TileProgra
         wanted=lambda n: n.op == "load" and (n["kind"] == CARRIED or n["name"] in wanted),
         infinite=lambda n: n.op == "load" and n["name"] in endless,
     )
-    reverse = {c.name: _reversed(c, found.get(c.load), wanted) for c in program.carries}
+    reverse = {c.name: _reversed(c, found, _older(program, c), wanted) for c in program.carries}
     outputs = _outputs({n: g for n, g in found.items() if n["kind"] != CARRIED})
     scans = [Scan(s.order, tuple(replace(c, final=False) for c in s.carries)) for s in program.scans]
     scans += [Scan(_REVERSED[s.order], tuple(reverse[c.name] for c in s.carries)) for s in reversed(program.scans)]
@@ -63,19 +63,36 @@ def _seeds(program: TileProgram) -> dict[Node, Node]:
     for o in program.outputs:
         _add(seeds, o.value, tile.token(PREFIX + o.result.name, o.result.rows, o.result.cols))
     for c in program.carries:
-        _add(seeds, c.next, tile.carried(PREFIX + c.name, c.rows, c.cols))
+        seed = _adjoint_load(c)
+        for older in _older(program, c):
+            seed = tile.pointwise("sub", seed, _adjoint_load(older))
+        _add(seeds, c.next, seed)
     return seeds
+
+
+def _adjoint_load(c: Carry) -> Node:
+    return tile.carried(PREFIX + c.name, c.rows, c.cols)
+
+
+def _older(program: TileProgram, c: Carry) -> tuple[Carry, ...]:
+    """The carries of older values that also start from this carry's state.
+
+    All their adjoints are the gradient of that initial state, so the state's own reversed carry holds their sum.
+    """
+    return tuple(o for o in program.carries if c.final and c.state and o.state == c.state and not o.final)
 
 
 def _add(seeds: dict[Node, Node], root: Node, seed: Node) -> None:
     seeds[root] = tile.pointwise("add", seeds[root], seed) if root in seeds else seed
 
 
-def _reversed(c: Carry, adjoint: Node | None, wanted: Collection[str]) -> Carry:
+def _reversed(c: Carry, found: Mapping[Node, Node], older: Iterable[Carry], wanted: Collection[str]) -> Carry:
     """The carry of dH. Without influence of H on anything, dH before the chunk is zero."""
-    zero = tile.broadcast(tile.const(0.0), c.rows, c.cols)
-    state = None if c.state is None else PREFIX + c.state
-    return Carry(PREFIX + c.name, c.rows, c.cols, adjoint or zero, 0.0, state, c.transposed, final=c.state in wanted)
+    adjoint = found.get(c.load, tile.broadcast(tile.const(0.0), c.rows, c.cols))
+    for o in older:
+        adjoint = tile.pointwise("add", adjoint, found[o.load]) if o.load in found else adjoint
+    state = PREFIX + c.state if c.state and c.final else None
+    return Carry(PREFIX + c.name, c.rows, c.cols, adjoint, 0.0, state, c.transposed, c.final and c.state in wanted)
 
 
 def _outputs(found: dict[Node, Node]) -> tuple[Output, ...]:

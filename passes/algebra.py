@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from smir.ir.dims import ONE, Dim
-from smir.ir.expr import CONST, const, matmul, ones, pointwise, sum_over, transpose
+from smir.ir.expr import CONST, const, matmul, ones, pointwise, rotate, sum_over, transpose
 from smir.ir.graph import Node, rebuild, walk
 from smir.ir.ops import POINTWISE
 
@@ -208,7 +208,19 @@ def _pieces(node: Node) -> tuple[Piece, ...]:
         return _chosen_pieces(*node.args)
     if node.op == "matmul" and node.args[0].type.cols != ONE:
         return _product_pieces(node)
+    if node.op == "rotate":
+        return _rotated_pieces(node)
     return (Piece(factors(node)),)
+
+
+def _rotated_pieces(node: Node) -> tuple[Piece, ...]:
+    """A rotation turns the column of every outer product."""
+    theta, turned = node.args
+    parts = _pieces(turned)
+    if any(p.diagonal or p.dense for p in parts):
+        return (Piece(factors(node)),)
+    columns = [rotate(theta, expand(product(p.columns), node.type.rows, ONE), node["inverse"]) for p in parts]
+    return tuple(Piece((*p.scalars, column, *map(transpose, p.rows))) for p, column in zip(parts, columns, strict=True))
 
 
 def _chosen_pieces(condition: Node, yes: Node, no: Node) -> tuple[Piece, ...]:

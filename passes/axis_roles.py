@@ -4,22 +4,58 @@ An axis is GRID when no operation of the kernel combines its elements (it is nev
 or rotated) and every value the kernel writes or carries has it, so that no two programs compute the same thing.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from smir.ir.graph import Node, walk
-from smir.ir.kernel import FULL, GRID, Kernel
-from smir.ir.tile import CHUNK, ONE
+from smir.ir.kernel import FULL, GRID, Kernel, Store
+from smir.ir.summands import Summands, all_stores, has_axis
+from smir.ir.tile import CHUNK, ONE, axis_parts
 
 
-def assign_roles(kernel: Kernel) -> Kernel:
-    """The kernel with the role of each of its dimension axes."""
+def assign_roles(kernel: Kernel, summable: Collection[str] = ()) -> Kernel:
+    """The kernel with the role of each of its dimension axes.
+
+    Results that are `summable` may get a summand from each block of one more axis, where that is all that keeps a
+    scan's lanes together.
+    """
     nodes = list(walk(kernel.roots()))
-    axes = sorted({a for n in nodes for a in (n.type.rows, n.type.cols)} - {CHUNK, ONE})
+    axes = sorted({a for n in nodes for a in _dimensions(n)} - {CHUNK, ONE})
     mixed = set(_mixed_axes(nodes))
-    written = [n.type for n in _written(kernel)]
-    whole = {a for a in axes if a in mixed or any(a not in (t.rows, t.cols) for t in written)}
-    return replace(kernel, roles=tuple((a, FULL if a in whole else GRID) for a in axes))
+    written = [_dimensions(n) for n in _written(kernel)]
+    whole = {a for a in axes if a in mixed or any(a not in dimensions for dimensions in written)}
+    cut = replace(kernel, roles=tuple((a, FULL if a in whole else GRID) for a in axes))
+    scanned = any(n.op == "scan" for n in nodes) and GRID not in dict(cut.roles).values()
+    return _with_summands(cut, summable) if scanned else cut
+
+
+def _with_summands(kernel: Kernel, summable: Collection[str]) -> Kernel:
+    """The same with blocks of the axis over which the fewest results are sums, if there is one."""
+    found = [(axis, Summands(kernel, axis, summable)) for axis, _ in kernel.roles]
+    fit = [(axis, s) for axis, s in found if s.is_sound and _cuts_the_rest(kernel, axis, s)]
+    if not fit:
+        return kernel
+    axis, sums = min(fit, key=lambda pair: (len(pair[1].sums), _is_inner(kernel, pair[0])))
+    chosen = {s.target for s in sums.sums}
+
+    def marked(stores: tuple[Store, ...]) -> tuple[Store, ...]:
+        return tuple(replace(s, summed=axis) if s.target in chosen else s for s in stores)
+
+    loops = tuple(replace(x, stores=marked(x.stores), final_stores=marked(x.final_stores)) for x in kernel.loops)
+    roles = tuple((a, GRID if a == axis else role) for a, role in kernel.roles)
+    return replace(kernel, loops=loops, stores=marked(kernel.stores), roles=roles)
+
+
+def _cuts_the_rest(kernel: Kernel, axis: str, sums: Summands) -> bool:
+    """Whether all else that the kernel writes or carries has the axis, and no operation mixes it."""
+    stored = [s.value for s in all_stores(kernel) if s not in sums.sums]
+    carried = [c.next for loop in kernel.loops for c in loop.scan.carries if not sums.is_carried_sum(c)]
+    nodes = [n for n in walk(kernel.roots()) if n not in sums.values]
+    return all(has_axis(n, axis) for n in (*stored, *carried)) and axis not in set(_mixed_axes(nodes))
+
+
+def _is_inner(kernel: Kernel, axis: str) -> bool:
+    return any(axis in axis_parts(n.type.cols)[1:] for n in walk(kernel.roots()))
 
 
 def _written(kernel: Kernel) -> list[Node]:
@@ -28,16 +64,23 @@ def _written(kernel: Kernel) -> list[Node]:
     return [*stores, *carries, *(s.value for s in kernel.stores)]
 
 
+def _dimensions(node: Node) -> tuple[str, ...]:
+    """The axes of a tile, lanes as the two that they are made of."""
+    return (*axis_parts(node.type.rows), *axis_parts(node.type.cols))
+
+
 def _mixed_axes(nodes: Iterable[Node]) -> Iterable[str]:
     """Axes along which some operation combines elements, or that stand twice in one tile."""
     for n in nodes:
-        if n.type.rows == n.type.cols:
-            yield n.type.rows
+        axes = _dimensions(n)
+        yield from (a for a in axes if axes.count(a) > 1)
         if n.op == "dot":
-            yield n.args[0].type.cols
+            yield from axis_parts(n.args[0].type.cols)
+        elif n.op == "fold":
+            yield axis_parts(n.args[0].type.cols)[1 - n["part"]]
         elif n.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
             # of pairs, the whole axis and the one of half its length
             for part in (n, *n.args):
-                yield part.type.rows if n["axis"] == 0 else part.type.cols
+                yield from axis_parts(part.type.rows if n["axis"] == 0 else part.type.cols)
         elif n.op in ("cumsum", "unit_inverse", "mask"):
             yield n.type.rows

@@ -1,5 +1,7 @@
 """Broken laws: how recognition says which sub-expression leaves the algebra."""
 
+from collections.abc import Callable
+
 from smir.ir.graph import Node, walk
 from smir.ir.mixer import Mixer
 from smir.ir.operator import Obstacle
@@ -10,9 +12,9 @@ _INFIX = {"add": "+", "sub": "-", "mul": "*", "div": "/", "pow": "**", "matmul":
 _LONGEST = 60
 
 
-def nonlinear(node: Node, how: str = "") -> "BrokenLaw":
-    """The broken law of a value that isn't linear in the states below it."""
-    states = sorted({str(n["name"]) for n in walk([node]) if n.op == "state"})
+def nonlinear(node: Node, how: str = "", within: Callable[[Node], bool] = lambda node: True) -> "BrokenLaw":
+    """The broken law of a value that isn't linear in the states below it, those that are `within`."""
+    states = sorted({str(n["name"]) for n in walk([node]) if n.op == "state" and within(n)})
     return BrokenLaw(f"not linear in {' and '.join(states)}{how and f' ({how})'}", node)
 
 

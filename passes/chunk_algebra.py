@@ -5,7 +5,9 @@ erase's vector: rows a_i and the moment at which it meets the state. Its score w
 
     score_ij = sum over K of a_i k_j e^(log decay between j and i)     for j before i (and j = i if already written)
 
-so that what it reads of the chunk's own writes is `scores @ values`, and of the past `(a e^prefix) @ H`.
+so that what it reads of the chunk's own writes is `scores @ values`, and of the past `(a e^prefix) @ H`. Where the
+state rotates, queries and keys of the scores are turned back to the chunk's start, and what the next state gets to its
+end.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,6 +20,7 @@ from smir.ir.interval import Interval
 from smir.ir.operator import AFTER, BACKWARD, BEFORE, DECAYED, Operator, Write
 from smir.ir.tile import CHUNK
 from smir.passes.decay_tiles import DecayTiles, LogDecay, decay_tiles
+from smir.passes.rotation_tiles import RotationTiles, rotation_tiles
 from smir.passes.rowwise import Rowwise
 
 
@@ -54,10 +57,11 @@ class ChunkWrite:
 
 @dataclass(frozen=True)
 class OperatorTiles:
-    """An operator's vectors and decay on one block of tokens."""
+    """An operator's vectors, decay and rotation on one block of tokens."""
 
     operator: Operator
     decay: DecayTiles
+    rotation: RotationTiles
     writes: tuple[ChunkWrite, ...]
     reverse: bool
 
@@ -65,6 +69,10 @@ class OperatorTiles:
 
     def reads(self, functional: Functional, values: Mapping[ChunkWrite, Node]) -> Node | None:
         """What a functional reads of the chunk's own writes, `CHUNK x V`. Writes of one value share one product."""
+        values = {w: self._value_at_start(v) for w, v in values.items()}
+        return self._value_back(functional, self._reads(functional, values))
+
+    def _reads(self, functional: Functional, values: Mapping[ChunkWrite, Node]) -> Node | None:
         if self.decay.cols:
             return total(self.mixed(functional, w, v) for w, v in values.items())
         by_value: dict[Node, Node] = {}
@@ -102,9 +110,25 @@ class OperatorTiles:
         return add(inside, mul(value, inner(functional.rows, write.left)))
 
     def _signed(self, functional: Functional, write: ChunkWrite, decay: LogDecay | None) -> tuple[Node, Node]:
+        query, left = self._turned(functional, write)
         if decay is None:
+            return query, left
+        return mul(query, decay.signs(functional.before)), mul(left, decay.signs(False))
+
+    def _turned(self, functional: Functional, write: ChunkWrite) -> tuple[Node, Node]:
+        """Query and key where both belong to the chunk's start."""
+        turn = self.rotation.rows
+        if turn is None:
             return functional.rows, write.left
-        return mul(functional.rows, decay.signs(functional.before)), mul(write.left, decay.signs(False))
+        return turn.back(functional.rows, functional.before), turn.back(write.left, before=False)
+
+    def _value_at_start(self, value: Node) -> Node:
+        return value if self.rotation.cols is None else self.rotation.cols.back(value, before=False)
+
+    def _value_back(self, functional: Functional, found: Node | None) -> Node | None:
+        """What was read in the frame of the chunk's start, in the functional's own."""
+        turn = self.rotation.cols
+        return found if turn is None or found is None else turn.on(found, functional.before)
 
     def _plain(self, functional: Functional, query: Node, left: Node) -> Node:
         product = tile.dot(query, tile.transpose(left))
@@ -129,26 +153,32 @@ class OperatorTiles:
     # ---- the carried state --------------------------------------------------------------------------------------
 
     def query(self, functional: Functional) -> Node:
-        """The rows that read H: `a e^prefix`."""
-        decay = self.decay.keys
-        return functional.rows if decay is None else mul(functional.rows, decay.prefix(functional.before))
+        """The rows that read H: `a e^prefix`, turned back."""
+        decay, turn = self.decay.keys, self.rotation.rows
+        rows = functional.rows if turn is None else turn.back(functional.rows, functional.before)
+        return rows if decay is None else mul(rows, decay.prefix(functional.before))
 
     def from_state(self, functional: Functional, state: Node) -> Node:
         """What a functional reads of H, `CHUNK x V`."""
         found = tile.dot(self.query(functional), state)
+        if self.rotation.cols is not None:
+            found = self.rotation.cols.on(found, functional.before)
         return mul(found, self.decay.cols.prefix(functional.before)) if self.decay.cols else found
 
     def key(self, write: ChunkWrite) -> Node:
-        """The rows that write into the next state: `k e^suffix`."""
-        return write.left if self.decay.keys is None else mul(write.left, self.decay.keys.suffix())
+        """The rows that write into the next state: `k e^suffix`, turned on."""
+        left = write.left if self.rotation.rows is None else self.rotation.rows.to_end(write.left)
+        return left if self.decay.keys is None else mul(left, self.decay.keys.suffix())
 
     def value(self, value: Node) -> Node:
         """The value that arrives in the next state."""
+        if self.rotation.cols is not None:
+            value = self.rotation.cols.to_end(value)
         return mul(value, self.decay.cols.suffix()) if self.decay.cols else value
 
     def next_state(self, state: Node, values: Mapping[ChunkWrite, Node]) -> Node:
-        """H' = e^total H + sum of keys^T values."""
-        kept = state
+        """H' = e^total H + sum of keys^T values, H turned by the chunk's angles."""
+        kept = self.rotation.state(state)
         if self.decay.keys is not None:
             factor = self.decay.keys.total()
             kept = mul(kept, factor if self.decay.rows is None else tile.transpose(factor))
@@ -168,7 +198,8 @@ def operator_tiles(operator: Operator, rowwise: Rowwise, ranges: Mapping[str, In
     ordered = [(w, step) for step, s in enumerate(operator.steps) for w in s.writes]
     writes = tuple(_write(operator, w, step, number, rowwise) for number, (w, step) in enumerate(ordered))
     reverse = operator.direction == BACKWARD
-    return OperatorTiles(operator, decay_tiles(operator, rowwise, ranges), writes, reverse)
+    decay, rotation = decay_tiles(operator, rowwise, ranges), rotation_tiles(operator, rowwise)
+    return OperatorTiles(operator, decay, rotation, writes, reverse)
 
 
 def functional(vector: Node, when: str, rows: Dim, rowwise: Rowwise, step: int = 0) -> Functional:

@@ -6,12 +6,15 @@ tiles, solved by block elimination with the inverses of unit triangular tiles as
 is unknown too, so every right-hand side is kept as `const + coef @ H`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from smir.errors import FormError
 from smir.ir import tile
 from smir.ir.graph import Node
-from smir.passes.chunk_algebra import ChunkWrite, OperatorTiles, add
+from smir.ir.mixer import Mixer
+from smir.ir.operator import Operator
+from smir.passes.chunk_algebra import ChunkWrite, Functional, OperatorTiles, add
 
 
 @dataclass(frozen=True)
@@ -36,16 +39,18 @@ class Affine:
         return value
 
 
-def written_values(tiles: OperatorTiles, state: Node) -> dict[ChunkWrite, Node]:
-    """What every write really writes, `CHUNK x V`; H is `state`."""
+def written_values(
+    tiles: OperatorTiles, state: Node, beside: Callable[[Functional], Node | None] = lambda erase: None
+) -> dict[ChunkWrite, Node]:
+    """What every write really writes, `CHUNK x V`; H is `state`, and erases also read what is there `beside`."""
     known = {w: w.value for w in tiles.writes if w.erase is None and w.value is not None}
-    return {**known, **{w: u.at(state) for w, u in _solve(tiles, known).items()}}
-
-
-def _solve(tiles: OperatorTiles, known: Mapping[ChunkWrite, Node]) -> dict[ChunkWrite, Affine]:
-    """The erasing writes' values; block (r, c) of the system is minus the score of erase r with write c."""
     unknown = [w for w in tiles.writes if w.erase is not None]
-    sides = [_right_side(tiles, w, known) for w in unknown]
+    sides = [_right_side(tiles, w, known, beside) for w in unknown]
+    return {**known, **{w: u.at(state) for w, u in _solve(tiles, unknown, sides).items()}}
+
+
+def _solve(tiles: OperatorTiles, unknown: list[ChunkWrite], sides: list[Affine]) -> dict[ChunkWrite, Affine]:
+    """The erasing writes' values; block (r, c) of the system is minus the score of erase r with write c."""
     blocks = [[_minus_scores(tiles, r, c) for c in unknown] for r in unknown]
     pivots = []
     for p in range(len(unknown)):
@@ -65,10 +70,15 @@ def _solve(tiles: OperatorTiles, known: Mapping[ChunkWrite, Node]) -> dict[Chunk
     return {w: found[p] for p, w in enumerate(unknown)}
 
 
-def _right_side(tiles: OperatorTiles, write: ChunkWrite, known: Mapping[ChunkWrite, Node]) -> Affine:
+def _right_side(
+    tiles: OperatorTiles,
+    write: ChunkWrite,
+    known: Mapping[ChunkWrite, Node],
+    beside: Callable[[Functional], Node | None],
+) -> Affine:
     assert write.erase is not None
     read = tiles.reads(write.erase, known) if known else None
-    return Affine(_plus(write.value, read), tiles.query(write.erase))
+    return Affine(_plus(_plus(write.value, read), beside(write.erase)), tiles.query(write.erase))
 
 
 def _minus_scores(tiles: OperatorTiles, reader: ChunkWrite, written: ChunkWrite) -> Node:
@@ -82,3 +92,24 @@ def _plus(a: Node | None, b: Node | None) -> Node | None:
 
 def _dot(a: Node | None, b: Node | None) -> Node | None:
     return None if a is None or b is None else tile.dot(a, b)
+
+
+def refuse_mixed_erase(mixer: Mixer, operator: Operator) -> None:
+    """A decay over columns does not commute with an erase, so no product of a chunk's transitions stays small.
+
+    Neither does a rotation of the columns.
+    """
+    if operator.erases and operator.rotation.cols:
+        raise FormError(
+            f"state `{operator.state}` rotates along its columns and erases along its rows: "
+            "together these have no chunked or quadratic form",
+            mixer.state(operator.state).span,
+            'rotate the erased dimension, or compile with form="step"',
+        )
+    if operator.erases and operator.decay.cols:
+        raise FormError(
+            f"state `{operator.state}` decays along its columns and erases along its rows: "
+            "together these have no chunked or quadratic form",
+            mixer.state(operator.state).span,
+            'let the decay run over the erased dimension, or compile with form="step"',
+        )

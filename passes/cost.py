@@ -3,17 +3,20 @@
 Per (batch, head). A machine turns a cost into seconds; see `select_form`.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cache
 from typing import Any
 
 import sympy
 
+from smir.ir.convolution import ConvolutionProgram
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, reaches, walk
-from smir.ir.kernel import Kernel, KernelPlan
-from smir.ir.tile import CARRIED, CHUNK, COL, LEVEL_OPS, ONE, Carry
+from smir.ir.kernel import Kernel, KernelPlan, Loop
+from smir.ir.mixer import Mixer, matrix_shape
+from smir.ir.tile import CARRIED, CHUNK, COL, LEVEL_OPS, ONE
 from smir.passes.tile_cost import elements, flops, levels
 
 T, C = sympy.symbols("T C", positive=True)
@@ -45,16 +48,19 @@ class Cost:
 
     `flops` operations; `moved` elements that cross memory when every kernel keeps its values on chip;
     `materialised` elements when every operation writes its result; `sequential` operations that wait for each other.
+    `once` is paid a single time, however many sequences there are.
     """
 
     flops: sympy.Expr
     moved: sympy.Expr
     materialised: sympy.Expr
     sequential: sympy.Expr
+    once: "Cost | None" = None
 
     def __add__(self, other: "Cost") -> "Cost":
+        once = self.once + other.once if self.once and other.once else self.once or other.once
         return Cost(self.flops + other.flops, self.moved + other.moved,
-                    self.materialised + other.materialised, self.sequential + other.sequential)  # fmt: skip
+                    self.materialised + other.materialised, self.sequential + other.sequential, once)  # fmt: skip
 
     def times(self, count: Any, sequential: Any) -> "Cost":
         """Repeated `count` times, of which `sequential` one after the other."""
@@ -69,26 +75,60 @@ def plan_cost(plan: KernelPlan) -> Cost:
     return sum((_kernel_cost(k) for k in plan.kernels), ZERO)
 
 
+def convolution_cost(program: ConvolutionProgram, plan_of: Callable[[Mixer], KernelPlan]) -> Cost:
+    """The cost of the convolution form; `plan_of` gives the plans of its parts. Kernels are made once for a batch."""
+    cost = plan_cost(plan_of(program.output))
+    for term in (term for read in program.reads for term in read.terms):
+        rows, _ = matrix_shape(term.response.output_dims)
+        transforms = _transform(size(str(rows)))
+        once = replace(plan_cost(plan_of(term.response)) + transforms, once=None)
+        cost += plan_cost(plan_of(term.driver)) + replace(transforms + transforms, once=once)
+    return cost
+
+
+def _transform(channels: sympy.Expr) -> Cost:
+    """One real Fourier transform of twice the sequence: 5/2 N log2 N operations, in passes over complex values.
+
+    Numpy's writes about as much as three elements for each token and halving (measured, T = 4096).
+    """
+    halvings = sympy.log(2 * T, 2)
+    work = channels * T
+    return Cost(5 * work * halvings, 8 * work, 3 * work * halvings, sympy.Integer(2))
+
+
 def _kernel_cost(kernel: Kernel) -> Cost:
     chunks = T / C
     nodes = list(walk(kernel.roots()))
     if kernel.sequential:
         return _evaluation(nodes, _stored(kernel)).times(chunks, chunks)
-    pairs = chunks * (chunks - 1) / 2
-    inner = _pair_values(kernel)
-    outer = [n for n in nodes if n not in inner]
-    local = _evaluation(outer, [s.value for s in kernel.stores]).times(chunks, 1)
-    return local + _evaluation([n for n in nodes if n in inner], []).times(pairs, pairs)
+    inner = [(loop, _pair_values(loop)) for loop in kernel.loops]
+    outer = [n for n in nodes if not any(n in changing for _, changing in inner)]
+    cost = _evaluation(outer, [s.value for s in kernel.stores]).times(chunks, 1)
+    for loop, changing in inner:
+        pairs = _pairs(loop)
+        work = _evaluation([n for n in nodes if n in changing], [s.value for s in loop.stores])
+        cost += work.times(pairs, pairs)
+    return cost
 
 
-def _pair_values(kernel: Kernel) -> set[Node]:
-    """What changes from one visited chunk to the next inside the loops of a quadratic kernel."""
-    nexts = [c.next for c in _carries(kernel)]
-    return reaches(nexts, lambda n: n.op == "load" and (n["kind"] == CARRIED or n.get("block") == COL))
+def _pairs(loop: Loop) -> sympy.Expr:
+    """How many pairs of chunks a loop of a quadratic kernel visits."""
+    chunks = T / C
+    reach = loop.scan.reach
+    return chunks * (chunks - 1) / 2 if reach is None else chunks * sympy.ceiling(reach / C)
 
 
-def _carries(kernel: Kernel) -> list[Carry]:
-    return [c for loop in kernel.loops for c in loop.scan.carries]
+def _pair_values(loop: Loop) -> set[Node]:
+    """What changes from one visited chunk to the next inside a loop of a quadratic kernel."""
+    roots = [*(c.next for c in loop.scan.carries), *(s.value for s in loop.stores)]
+    own = {c.name for c in loop.scan.carries}
+
+    def changes(n: Node) -> bool:
+        if n.op != "load":
+            return False
+        return n["name"] in own if n["kind"] == CARRIED else COL in (n.get("block"), n.get("other"))
+
+    return reaches(roots, changes)
 
 
 def _stored(kernel: Kernel) -> list[Node]:
@@ -106,5 +146,6 @@ def _evaluation(nodes: list[Node], stores: list[Node]) -> Cost:
         flops=sympy.Add(*(t * flops(n, size) for n, t in work)),
         moved=sympy.Add(*(elements(n, size) for n in [*loads, *stores])),
         materialised=sympy.Add(*(t * sum(elements(v, size) for v in (n, *n.args)) for n, t in work)),
-        sequential=sympy.Add(*(t for _, t in work)),
+        # a scan goes up and down a tree over the chunk's rows
+        sequential=sympy.Add(*(depth * t if n.op == "scan" else t for n, t in work)),
     )

@@ -52,6 +52,8 @@ def _undefined_at_the_end(order: list[Node]) -> set[Node]:
     for node in order:
         if node.type.rows != tile.CHUNK or node.op == "valid_rows":
             continue
-        if node.op in RISKY or any(a in undefined for a in node.args):
+        # there, what is relative to a running maximum may be relative to anything
+        relative = node.op == "scan" and node["kind"] != tile.SUM
+        if node.op in RISKY or relative or any(a in undefined for a in node.args):
             undefined.add(node)
     return undefined

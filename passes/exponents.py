@@ -11,13 +11,15 @@ from smir.ir.graph import Node, reaches, walk
 from smir.ir.interval import INF, REAL, Interval, point
 from smir.ir.mixer import Declaration
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CARRIED, PARAM, STEP, TOKEN, Carry, TileProgram
+from smir.ir.tile import CARRIED, MAX, PARAM, STEP, SUM, TOKEN, Carry, TileProgram
+from smir.passes.exports import opened_exports
+from smir.passes.maxima import never_positive
 
 USER, COMPILER = "user", "compiler"
 # e^88 is the last power that float32 holds
 LARGEST_EXPONENT = 88.0
-_PASSING = frozenset({"broadcast", "transpose", "reduce_max"})
-_MIXING = frozenset({"cumsum", "segment_sum", "pair_distance", "reduce_max"})
+_PASSING = frozenset({"broadcast", "transpose", "reduce_max", "edge_row", "spread"})
+_MIXING = frozenset({"cumsum", "segment_sum", "pair_distance", "reduce_max", "scan", "shift", "edge_row"})
 ZERO = point(0.0)
 
 
@@ -86,27 +88,30 @@ def program_intervals(program: TileProgram) -> dict[Node, Interval]:
     def leaf(node: Node) -> Interval:
         return carried[node["name"]] if node["kind"] == CARRIED else plain(node)
 
-    return intervals(program.roots(), leaf)
+    opened = opened_exports(program)
+    values = intervals(opened.values(), leaf)
+    return {node: values[value] for node, value in opened.items()}
 
 
 def _carried_intervals(program: TileProgram) -> dict[str, Interval]:
     """Starts from the initial numbers and widens what grows to infinity until every update stays inside."""
     plain = leaf_intervals({leaf.name: leaf.range for leaf in program.leaves})
-    found = {c.name: REAL if c.state else point(c.initial) for c in program.carries}
+    found = {c.name: REAL if c.state or c.start else point(c.initial) for c in program.carries}
 
     def leaf(node: Node) -> Interval:
         return found[node["name"]] if node["kind"] == CARRIED else plain(node)
 
+    opened = opened_exports(program)
     while True:
-        values = intervals((c.next for c in program.carries), leaf)
-        grown = {c.name: _widened(found[c.name], values[c.next]) for c in _scalars(program.carries)}
+        values = intervals((opened[c.next] for c in program.carries), leaf)
+        grown = {c.name: _widened(found[c.name], values[opened[c.next]]) for c in _scalars(program.carries)}
         if all(found[name] == value for name, value in grown.items()):
             return found
         found.update(grown)
 
 
 def _scalars(carries: Iterable[Carry]) -> list[Carry]:
-    return [c for c in carries if not c.state]
+    return [c for c in carries if not c.state and c.start is None]
 
 
 def _widened(old: Interval, new: Interval) -> Interval:
@@ -115,15 +120,20 @@ def _widened(old: Interval, new: Interval) -> Interval:
 
 def _interval(node: Node, args: list[Interval]) -> Interval:
     if node.op in POINTWISE:
-        if node.op == "sub" and _bounded_by(node.args[1], node.args[0]):
-            return Interval(-INF, 0.0)
-        return POINTWISE[node.op].interval(*args)
+        found = POINTWISE[node.op].interval(*args)
+        return Interval(found.lo, 0.0) if found.hi > 0 and never_positive(node) else found
     if node.op == "const":
         return point(node["value"])
     if node.op in _PASSING:
         return args[0]
-    if node.op in ("cumsum", "segment_sum", "pair_distance", "sum", "level_sum"):
-        return _sums(args[0], empty=node.op != "sum")
+    if node.op == "scan":
+        return _scanned(node["kind"], *args)
+    if node.op == "shift":
+        return args[0].union(args[1])
+    if node.op == "place_row":
+        return args[0].union(ZERO)
+    if node.op in ("cumsum", "segment_sum", "pair_distance", "sum", "level_sum", "fold"):
+        return _sums(args[0], empty=node.op not in ("sum", "fold"))
     if node.op in ("mask", "valid_rows"):
         return args[0].union(point(node["fill"]))
     if node.op == "level_mask":
@@ -133,11 +143,16 @@ def _interval(node: Node, args: list[Interval]) -> Interval:
     return REAL
 
 
-def _bounded_by(top: Node, value: Node) -> bool:
-    """Whether `top` is a maximum over `value` itself."""
-    if top.op == "max":
-        return any(_bounded_by(a, value) for a in top.args)
-    return top.op == "reduce_max" and top.args[0] is value
+def _scanned(kind: str, decay: Interval, write: Interval, start: Interval) -> Interval:
+    """What a state can be after any number of tokens: it starts inside and no token leads out."""
+    inside = start.union(write)
+    while True:
+        joined = "max" if kind == MAX else "logaddexp"
+        moved = decay * inside + write if kind == SUM else POINTWISE[joined].interval(decay + inside, write)
+        grown = _widened(inside, moved)
+        if grown == inside:
+            return inside
+        inside = grown
 
 
 def _sums(one: Interval, empty: bool) -> Interval:

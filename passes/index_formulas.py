@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smir.ir.dims import ONE
-from smir.ir.expr import const, input_at, pointwise, sum_over, transpose
+from smir.ir.expr import const, input_at, pointwise, rotate, sum_over, transpose
 from smir.ir.graph import Node, substitute, walk
 from smir.ir.interval import Interval, point
 from smir.ir.ops import POINTWISE
@@ -251,6 +251,8 @@ def at_step(root: Node, where: Mapping[str, int], leaves: Leaves) -> Node:
         return multiply(*args)
     if root.op == "transpose":
         return transpose(*args)
+    if root.op == "rotate":
+        return rotate(args[0], args[1], inverse=root["inverse"])
     raise BrokenLaw("an operation that has no meaning per step", root, NO_FACTORS)
 
 

@@ -5,16 +5,17 @@ two unbounded ones become a forward and a backward state when F separates there 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from smir.ir.dims import ONE, Dim
-from smir.ir.expr import const, matmul, pointwise, state_at, transpose
+from smir.ir.expr import const, matmul, pointwise, rotate, state_at, transpose
 from smir.ir.graph import Node
 from smir.ir.mixer import State
 from smir.passes.algebra import UNITY, ZERO, expand, factors, is_const, is_zero, product, total
 from smir.passes.broken_laws import BrokenLaw
 from smir.passes.index_formulas import NO_FACTORS, Leaves, at_distance, breakpoints, gives, resolve, shift
 from smir.passes.mask_factors import Segment, SeparableTerm, separate
+from smir.passes.position_angles import with_differences
 
 # Positions that become explicit terms, and the distance up to which conditions are looked at.
 WIDEST_WINDOW, FARTHEST = 64, 4096
@@ -28,15 +29,20 @@ class StateBuilder:
     states: list[State] = field(default_factory=list)
     known: dict[tuple[object, ...], str] = field(default_factory=dict)
 
-    def recurrence(self, stem: str, decay: Node, write: Node, ahead: int) -> tuple[Node, Node]:
-        """A state `decay * previous + write`, running backward when `ahead` is 1; its value now and before."""
+    def recurrence(
+        self, stem: str, decay: Node, write: Node, ahead: int, turn: Node | None = None
+    ) -> tuple[Node, Node]:
+        """A state `decay * previous + write`, running backward when `ahead` is 1; its value now and before.
+
+        `turn`: the angle by which the rows of the previous one turn.
+        """
         rows, cols = write.type.shape
-        key = (decay, write, ahead)
+        key = (decay, write, ahead, turn)
         name = self.known.get(key) or self._fresh(stem)
         now, before = state_at(name, rows, cols, 0), state_at(name, rows, cols, ahead)
         if key not in self.known:
             self.known[key] = name
-            kept = before if is_const(decay, 1.0) else pointwise("mul", decay, before)
+            kept = _turned(turn, before if is_const(decay, 1.0) else pointwise("mul", decay, before))
             self.states.append(State(name, _dims(rows, cols), 0.0, pointwise("add", kept, write)))
         return now, before
 
@@ -64,6 +70,9 @@ class Kernel:
 
     def applied(self) -> Node:
         """sum over j of F(t, j) x_j, per step. Raises BrokenLaw."""
+        return replace(self, formula=with_differences(self.formula))._by_regions()
+
+    def _by_regions(self) -> Node:
         points = sorted(breakpoints(self.formula))
         nearest, farthest = points[0], points[-1]
         self._check_width(farthest - nearest, FARTHEST)
@@ -131,9 +140,8 @@ class Kernel:
             raise BrokenLaw("a product over a range that runs backward", self.formula, NO_FACTORS)
         decay = product(s.factor(s.at_i) for s in segments)
         now, before = self._state(term, segments, decay, delay, ahead)
-        state = {"after": now, "before": before}.get(when) or (
-            before if is_const(decay, 1.0) else pointwise("mul", decay, before)
-        )
+        kept = before if when == "before" or is_const(decay, 1.0) else pointwise("mul", decay, before)
+        state = now if when == "after" else _turned(term.turn, kept)
         scale = term.query_scale
         if term.scores is None:
             return state if is_const(scale, 1.0) else pointwise("mul", scale, state)
@@ -145,6 +153,8 @@ class Kernel:
         back = ahead * delay
         edges = [s.factor(m) for s in segments for m in _edge(s, back, lower=ahead < 0)]
         key = None if term.scores is None else shift(term.scores[1], back)
+        if key is not None and delay and term.turn is not None:
+            key = rotate(product((const(delay), term.turn)), key)
         value = None if self.value is None else shift(self.value, back)
         scaled = product((shift(term.key_scale, back), *edges, *([] if value is None else [value])))
         if key is None:
@@ -158,7 +168,7 @@ class Kernel:
         stem = "z" if write.type.cols == ONE else "S"
         if ahead > 0:
             stem = {"z": "zb", "S": "B"}[stem]
-        return self.builder.recurrence(stem, decay, write, ahead)
+        return self.builder.recurrence(stem, decay, write, ahead, term.turn)
 
     def _checked(self, segment: Segment, lower: bool) -> Segment:
         """Positions between i and j lie in the sequence; beyond them factors must be 1 for missing inputs."""
@@ -166,6 +176,10 @@ class Kernel:
         if (first < 0 or last > 0) and not gives(segment.factor(0), 1.0):
             raise BrokenLaw("a product that may leave the sequence", self.formula, NO_FACTORS)
         return segment
+
+
+def _turned(angle: Node | None, state: Node) -> Node:
+    return state if angle is None else rotate(angle, state)
 
 
 def _length_at_zero(segment: Segment, lower: bool) -> int:

@@ -3,10 +3,25 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from smir.ir.dims import ONE as UNIT
+from smir.ir.dims import TIME
 from smir.ir.mixer import PARAM as PARAM_DECLARATION
 from smir.ir.mixer import Declaration, Mixer, matrix_shape
-from smir.ir.tile import BUFFER, CARRIED, CHUNK, ONE, PARAM, STEP, TOKEN, TileLeaf, TileProgram
+from smir.ir.tile import (
+    BUFFER,
+    CARRIED,
+    CHUNK,
+    DENSE,
+    ONE,
+    PARAM,
+    SCAN,
+    STEP,
+    TOKEN,
+    Tile,
+    TileLeaf,
+    TileProgram,
+    axis_parts,
+    lanes,
+)
 
 
 def with_leaves(mixer: Mixer, program: TileProgram) -> TileProgram:
@@ -17,29 +32,38 @@ def with_leaves(mixer: Mixer, program: TileProgram) -> TileProgram:
 def with_needed_leaves(program: TileProgram, candidates: Iterable[TileLeaf]) -> TileProgram:
     """The program with those of the candidates that it loads or that alone say how long an axis or the sequence is."""
     candidates = tuple(candidates)
-    loaded = {(n["kind"], n["name"]) for n in program.nodes() if n.op == "load" and n["kind"] != CARRIED}
-    leaves = {leaf for leaf in candidates if (leaf.kind, leaf.name) in loaded}
-    axes = {a for n in program.nodes() for a in (n.type.rows, n.type.cols)} - {CHUNK, ONE}
-    for leaf in (leaf for leaf in candidates if leaf.kind != BUFFER):
-        missing = axes - {a for known in leaves if known.kind != BUFFER for a in (known.rows, known.cols)}
-        if missing & {leaf.rows, leaf.cols} or not any(known.kind == TOKEN for known in leaves):
+    loaded = {(n["kind"], n["name"], n.type) for n in program.nodes() if n.op == "load" and n["kind"] != CARRIED}
+    leaves = {leaf for leaf in candidates if (leaf.kind, leaf.name, Tile(leaf.rows, leaf.cols)) in loaded}
+    axes = {a for n in program.nodes() for a in _dimensions(n.type)} - {CHUNK, ONE}
+    for leaf in (leaf for leaf in candidates if leaf.kind != BUFFER and leaf.name not in {x.name for x in leaves}):
+        missing = axes - {a for known in leaves if known.kind != BUFFER for a in _dimensions(known)}
+        if missing & _dimensions(leaf) or not any(known.kind == TOKEN for known in leaves):
             leaves.add(leaf)
     return replace(program, leaves=tuple(leaf for leaf in candidates if leaf in leaves))
 
 
+def _dimensions(tile: Tile | TileLeaf) -> set[str]:
+    return {*axis_parts(tile.rows), *axis_parts(tile.cols)}
+
+
 def _declared(mixer: Mixer, form: str) -> Iterator[TileLeaf]:
-    """Every declaration as the leaf that this form would load; a matrix for every token has none in chunks."""
+    """Every declaration as the leaves that this form could load: a matrix as lanes, or for all tokens as declared."""
     for d in mixer.declarations:
         kind = PARAM if d.kind == PARAM_DECLARATION else TOKEN
-        axes = _axes(d, kind, form)
-        if axes is not None:
+        if kind == PARAM and d.dims == (TIME, TIME):
+            yield TileLeaf(DENSE, d.name, CHUNK, CHUNK, d.range)
+            continue
+        for axes in _axes(d, kind, form):
             yield TileLeaf(kind, d.name, *axes, d.range)
 
 
-def _axes(d: Declaration, kind: str, form: str) -> tuple[str, str] | None:
-    rows, cols = matrix_shape(d.dims)
-    if cols == UNIT and kind == PARAM:
-        return ONE, str(rows)
+def _axes(d: Declaration, kind: str, form: str) -> Iterator[tuple[str, str]]:
+    rows, cols = map(str, matrix_shape(d.dims))
+    row = ONE if kind == PARAM else CHUNK
+    if cols == ONE and (kind == PARAM or form != STEP):
+        yield row, rows
+        return
     if form == STEP or kind == PARAM:
-        return str(rows), str(cols)
-    return (CHUNK, str(rows)) if cols == UNIT else None
+        yield rows, cols
+    if form == SCAN and ONE not in (rows, cols):
+        yield row, lanes(rows, cols)

@@ -2,15 +2,16 @@
 
 A term over a state S (K x V) has the entries `w * sum of a[k] * b[v] * S[k, v]`. Each axis of S either becomes
 the value's rows or columns, or is summed over; `a` and `b` weigh the state's rows and columns, and `w` scales
-along the value's free axes. An axis of size one counts as summed over.
+along the value's free axes. An axis of size one counts as summed over. The state may have been rotated along either
+axis before all that: then S stands for the rotated state.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 from smir.ir.dims import ONE, Dim
 from smir.ir.expr import ones, pointwise, rotate, transpose
-from smir.ir.graph import Node, reaches
+from smir.ir.graph import Node, walk
 from smir.passes.algebra import (
     MINUS_ONE,
     UNITY,
@@ -45,6 +46,9 @@ class Term:
     a: Factors = ()
     b: Factors = ()
     w: Factors = ()
+    # angles by which pairs of the state's rows (columns) were turned before they were weighed
+    turned_rows: Factors = ()
+    turned_cols: Factors = ()
 
     @property
     def vanishes(self) -> bool:
@@ -58,7 +62,8 @@ class Term:
     @property
     def of_transposed_state(self) -> "Term":
         """The same value as a term over the transposed state."""
-        return replace(self, k=self.v, v=self.k, a=self.b, b=self.a)
+        return replace(self, k=self.v, v=self.k, a=self.b, b=self.a,
+                       turned_rows=self.turned_cols, turned_cols=self.turned_rows)  # fmt: skip
 
     @property
     def row_taken(self) -> bool:
@@ -85,11 +90,12 @@ class Linear:
 
 
 class LinearReader:
-    """Reads linear forms off expressions. `atoms` are the nodes that count as states."""
+    """Reads linear forms off expressions. `atoms` are the nodes that count as states; whatever else they hold, other
+    states too, is a coefficient. The states named `own` must not occur except through the atoms."""
 
-    def __init__(self, atoms: Iterable[Node], roots: Iterable[Node]) -> None:
-        self.atoms = frozenset(atoms)
-        self.dependent = reaches(roots, lambda n: n.op == "state" or n in self.atoms)
+    def __init__(self, atoms: Iterable[Node], own: Collection[str] = ()) -> None:
+        self.atoms, self.own = frozenset(atoms), frozenset(own)
+        self.dependent: dict[Node, bool] = {}
         self.memo: dict[Node, Linear] = {}
 
     def read(self, node: Node) -> Linear:
@@ -103,18 +109,21 @@ class LinearReader:
         if node in self.atoms:
             k, v = (SUMMED if rows == ONE else ROW), (SUMMED if cols == ONE else COL)
             return Linear(None, (Term(node, k, v),), rows, cols)
-        if node not in self.dependent:
+        if not self.depends(node):
             return Linear(node, (), rows, cols)
-        if node.op == "state":
-            raise BrokenLaw("chained states (an update needs another state)", node, "each state alone must be linear")
         rule = _RULES.get(node.op)
         if rule is None:
-            raise nonlinear(node)
+            raise nonlinear(node, within=self.depends)
         form = rule(self, node)
         return Linear(form.const, tuple(t for t in form.terms if not t.vanishes), rows, cols)
 
     def depends(self, node: Node) -> bool:
-        return node in self.dependent
+        """Whether the value changes with the atoms."""
+        if node not in self.dependent:
+            for n in walk([node]):
+                state = n.op == "state" and n["name"] in self.own
+                self.dependent[n] = state or n in self.atoms or any(self.dependent[a] for a in n.args)
+        return self.dependent[node]
 
 
 Rule = Callable[[LinearReader, Node], Linear]
@@ -174,7 +183,7 @@ def _minus(form: Linear) -> Linear:
 def _mul(reader: LinearReader, node: Node) -> Linear:
     a, b = node.args
     if reader.depends(a) and reader.depends(b):
-        raise nonlinear(node, "a product of two values that depend on the state")
+        raise nonlinear(node, "a product of two values that depend on the state", reader.depends)
     scaled, scale = (reader.read(a), b) if reader.depends(a) else (reader.read(b), a)
     if not is_matrix(scale):
         return _scaled_by(scaled, factors(scale), node)
@@ -189,14 +198,14 @@ def _mul(reader: LinearReader, node: Node) -> Linear:
 def _div(reader: LinearReader, node: Node) -> Linear:
     a, b = node.args
     if reader.depends(b):
-        raise nonlinear(node, "a quotient by a value that depends on the state")
+        raise nonlinear(node, "a quotient by a value that depends on the state", reader.depends)
     return _scaled_by(reader.read(a), tuple(inverse(f) for f in factors(b)), node)
 
 
 def _where(reader: LinearReader, node: Node) -> Linear:
     condition, *branches = node.args
     if reader.depends(condition):
-        raise nonlinear(node, "a condition on the state")
+        raise nonlinear(node, "a condition on the state", reader.depends)
     chosen = ((UNITY, ZERO), (ZERO, UNITY))
     terms: list[Term] = []
     for branch, (yes, no) in zip(branches, chosen, strict=True):
@@ -214,7 +223,7 @@ def _transpose(reader: LinearReader, node: Node) -> Linear:
 def _matmul(reader: LinearReader, node: Node) -> Linear:
     a, b = node.args
     if reader.depends(a) and reader.depends(b):
-        raise nonlinear(node, "a product of two values that depend on the state")
+        raise nonlinear(node, "a product of two values that depend on the state", reader.depends)
     if reader.depends(b):
         return _applied(reader, a, reader.read(b), node)
     return _applied(reader, transpose(b), reader.read(a).transposed, node).transposed
@@ -279,12 +288,22 @@ def _summed_rows(reader: LinearReader, form: Linear, node: Node) -> Linear:
 def _rotate(reader: LinearReader, node: Node) -> Linear:
     theta, turned = node.args
     if reader.depends(theta):
-        raise nonlinear(node, "an angle that depends on the state")
-    form = reader.read(turned)
-    if any(t.row_taken for t in form.terms):
-        raise BrokenLaw("a rotation of the state", node, "rotations that do not cancel out need the step form")
-    const = None if form.const is None else rotate(theta, expand(form.const, form.rows, form.const.type.cols))
-    return replace(form, const=const, terms=tuple(_rotated(theta, node["inverse"], t, form.rows) for t in form.terms))
+        raise nonlinear(node, "an angle that depends on the state", reader.depends)
+    form, back = reader.read(turned), node["inverse"]
+    const = None if form.const is None else rotate(theta, expand(form.const, form.rows, form.const.type.cols), back)
+    angle = negated(theta) if back else theta
+    terms = (_turned(angle, t, node) if t.row_taken else _rotated(theta, back, t, form.rows) for t in form.terms)
+    return replace(form, const=const, terms=tuple(terms))
+
+
+def _turned(angle: Node, term: Term, node: Node) -> Term:
+    """A rotation of the state along the axis that makes the value's rows."""
+    if term.a if term.k == ROW else term.b:
+        raise BrokenLaw("a rotation of channels that decay apart from each other", node,
+                        "chunked forms rotate pairs of one common decay; step form only")  # fmt: skip
+    if term.k == ROW:
+        return replace(term, turned_rows=(*term.turned_rows, angle))
+    return replace(term, turned_cols=(*term.turned_cols, angle))
 
 
 def _rotated(theta: Node, inverse_turn: bool, term: Term, size: Dim) -> Term:

@@ -1,31 +1,28 @@
 """Operator IR to the quadratic form: every row chunk of tokens meets every other one, nothing is carried in time.
 
-For a row chunk, an `earlier` scan (`later` for backward operators) visits the other chunks nearest first. For each
-read it carries what has been read so far (`acc`), and for each decay the log of the decay between the two chunks, which
-starts at 0 and only falls:
+For a row chunk, an `earlier` scan (`later` for backward operators) visits the other chunks (pair_states). A read whose
+query holds other reads comes in a scan after theirs. Where a write or a decay holds reads, these are needed of the
+column chunks too: then the scans before hand them over through memory.
 
-    acc' = acc + ((a e^(prefix + log)) @ (k e^suffix)^T) @ v          log' = log + (the column chunk's total)
+Sequential scans of their own give the final states, which the output doesn't use, and the values of elementwise states,
+which they hand over for every token.
 
-States are served too: the inner scan hands on the initial state unchanged, and when it ends, `log` is the decay since
-the sequence began, so `(a e^(prefix + log)) @ initial` completes the read. Final states come from a sequential scan of
-their own that the output doesn't use.
-
-Operators that erase have no such form; one chunk as long as the sequence is their quadratic form, and that is the
-chunked program.
+Operators that erase, or that drive each other, have no such form; one chunk as long as the sequence is their quadratic
+form, and that is the chunked program.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from smir.ir import tile
-from smir.ir.graph import Node
-from smir.ir.operator import BACKWARD, FORWARD, Operator, OperatorProgram, Read
-from smir.ir.tile import COL, QUADRATIC, Carry, Scan, TileProgram
-from smir.passes.chunk_algebra import ChunkWrite, OperatorTiles, add, functional, mul, operator_tiles
-from smir.passes.chunk_erase import written_values
-from smir.passes.decay_tiles import LogDecay
+from smir.ir.graph import Node, walk
+from smir.ir.operator import BACKWARD, FORWARD, OperatorProgram, Read
+from smir.ir.tile import CHUNK, COL, QUADRATIC, ROW, SUM, Carry, Scan, TileProgram
+from smir.passes.chunk_algebra import OperatorTiles, operator_tiles
+from smir.passes.chunk_stages import ChunkStages, state_load
 from smir.passes.exponents import declared_ranges
-from smir.passes.lower_chunked import finish, lower_chunked, output_tile, state_carry, state_load
+from smir.passes.lower_chunked import finish, lower_chunked
+from smir.passes.pair_states import Names, Pair
 from smir.passes.rowwise import Rowwise
 
 _ORDERS = {FORWARD: "earlier", BACKWARD: "later"}
@@ -33,119 +30,135 @@ _ORDERS = {FORWARD: "earlier", BACKWARD: "later"}
 
 def lower_quadratic(program: OperatorProgram) -> TileProgram:
     """The quadratic form of a recognised mixer. Raises FormError for what has no form on chunks of tokens."""
-    if any(o.erases for o in program.operators):
+    if any(o.erases or o.drives for o in program.operators):
         return replace(lower_chunked(program), form=QUADRATIC)
-    ranges = declared_ranges(program.mixer.declarations)
-    rows, cols = Rowwise(program.mixer), Rowwise(program.mixer, COL)
-    carries: dict[str, list[Carry]] = {"forward": [], "backward": [], "earlier": [], "later": []}
-    reads: dict[str, Node] = {}
-    running: dict[tuple[str, Node], Node] = {}
-    names = _Names({s.name for s in program.mixer.states})
-    for operator in program.operators:
-        here = operator_tiles(operator, rows, ranges)
-        values = written_values(here, state_load(operator))
-        following = here.next_state(state_load(operator), values)
-        carries[operator.direction].append(state_carry(program.mixer, operator, following))
-        there = operator_tiles(operator, cols, ranges)
-        pair = _Pair(program, operator, here, there, rows, names, running)
-        for read in program.reads:
-            if read.state == operator.state:
-                reads[read.name] = pair.read(read, values)
-        carries[_ORDERS[operator.direction]] += pair.carries
-    scans = tuple(Scan(order, tuple(found)) for order, found in carries.items() if found)
-    return finish(program.mixer, QUADRATIC, scans, output_tile(program, reads))
-
-
-@dataclass
-class _Pair:
-    """One operator between a row chunk (`here`) and a column chunk (`there`), and what the inner scan carries."""
-
-    program: OperatorProgram
-    operator: Operator
-    here: OperatorTiles
-    there: OperatorTiles
-    vectors: Rowwise
-    names: "_Names"
-    running: dict[tuple[str, Node], Node]
-    carries: list[Carry] = field(default_factory=list)
-    logs: dict[str, "_Between"] = field(default_factory=dict)
-
-    def read(self, read: Read, values: Mapping[ChunkWrite, Node]) -> Node:
-        """A read: of the chunk itself, of the other chunks, and of the initial state."""
-        cols = str(self.operator.cols)
-        query = functional(read.query, read.when, self.operator.rows, self.vectors)
-        rows = query.rows
-        key_decay, value_decay = self.here.decay.keys, self.here.decay.cols
-        if key_decay is not None:
-            rows = mul(rows, self._between("keys", key_decay, self.there.decay.keys).prefix(query.before))
-        arrival = (
-            self._between("values", value_decay, self.there.decay.cols).prefix(query.before) if value_decay else None
-        )
-        acc = added = tile.carried(self.names(f"acc_{read.name}"), tile.CHUNK, cols)
-        for write in self.there.writes:
-            assert write.value is not None
-            scores = tile.dot(rows, tile.transpose(self.there.key(write)))
-            added = add(added, mul(tile.dot(scores, self.there.value(write.value)), arrival))
-        self.carries.append(Carry(acc["name"], tile.CHUNK, cols, added))
-        others = add(acc, mul(tile.dot(rows, self._initial()), arrival))
-        return add(self.here.reads(query, values), others)
-
-    def _initial(self) -> Node:
-        """The state before the sequence: a carried tile that never changes."""
-        known = next((c for c in self.carries if c.state), None)
-        if known is not None:
-            return known.load
-        load = tile.carried(
-            self.names(f"{self.operator.state}_initial"), str(self.operator.rows), str(self.operator.cols)
-        )
-        start = state_carry(self.program.mixer, self.operator, load)
-        self.carries.append(replace(start, name=load["name"], final=False))
-        return load
-
-    def _between(self, side: str, here: LogDecay, there: LogDecay | None) -> "_Between":
-        """The decay between the chunks as carried tiles, made once for each side."""
-        assert there is not None
-        if side not in self.logs:
-            log = self._running(f"log_{self.operator.state}_{side}", there.total_log())
-            count = None if there.negatives is None else tile.reduce_sum(there.negatives, 0)
-            negatives = None if count is None else self._running(f"negatives_{self.operator.state}_{side}", count)
-            self.logs[side] = _Between(here, log, negatives)
-        return self.logs[side]
-
-    def _running(self, name: str, step: Node) -> Node:
-        """A sum over the column chunks so far; states that decay alike share it."""
-        key = self.operator.direction, step
-        if key not in self.running:
-            self.running[key] = self._sum_of(name, step)
-        return self.running[key]
-
-    def _sum_of(self, name: str, step: Node) -> Node:
-        load = tile.carried(self.names(name), tile.ONE, step.type.cols)
-        self.carries.append(Carry(load["name"], tile.ONE, step.type.cols, add(load, step)))
-        return load
+    return _Quadratic(program).lowered()
 
 
 @dataclass(frozen=True)
-class _Between:
-    """A row chunk's decay together with the decay between it and the column chunk."""
+class _Levels:
+    """In which scan each read is made: those of one level run side by side, in the order of their levels.
 
-    here: LogDecay
-    log: Node
-    negatives: Node | None
+    Levels up to one of the `cuts` hand their reads over through memory. The output counts as one more level.
+    """
 
-    def prefix(self, before: bool) -> Node:
-        return self.here.prefix(before, self.log, self.negatives)
+    of_read: Mapping[str, int]
+    cuts: frozenset[int]
+
+    @staticmethod
+    def of(program: OperatorProgram) -> "_Levels":
+        levels: dict[str, int] = {}
+        cuts: set[int] = set()
+        for read in program.reads:
+            written_with = list(_reads(program.operator(read.state).vectors()))
+            cuts |= {levels[r] for r in written_with}
+            levels[read.name] = 1 + max((levels[r] for r in (*written_with, *_reads([read.query]))), default=-1)
+        return _Levels(levels, frozenset(cuts))
+
+    @property
+    def output(self) -> int:
+        return 1 + max(self.of_read.values(), default=-1)
+
+    def part(self, level: int) -> int:
+        """How many cuts are before a level: what another part made comes through memory."""
+        return sum(1 for cut in self.cuts if cut < level)
+
+
+def _reads(roots: Iterable[Node]) -> Iterator[str]:
+    return (n["name"] for n in walk(roots) if n.op == "read")
 
 
 @dataclass
-class _Names:
-    """Names for carried tiles that nothing else has."""
+class _Inner:
+    """The scans of one level, by order, and what they carry for all their pairs."""
 
-    taken: set[str]
+    carries: dict[str, list[Carry]] = field(default_factory=lambda: {"earlier": [], "later": []})
+    running: dict[tuple[str, Node], Node] = field(default_factory=dict)
 
-    def __call__(self, wish: str) -> str:
-        name = wish
-        while name in self.taken:
-            name += "_"
-        self.taken.add(name)
-        return name
+
+class _Quadratic:
+    def __init__(self, program: OperatorProgram) -> None:
+        self.program, self.levels = program, _Levels.of(program)
+        self.ranges = declared_ranges(program.mixer.declarations)
+        self.in_time = ChunkStages(program)
+        self.names = Names({s.name for s in program.mixer.states})
+        self.reads: dict[str, Node] = {}
+        self.elements: dict[Node, str] = {}
+        self.handed: dict[str, str] = {}
+        self.sides: dict[tuple[int, str], Rowwise] = {}
+
+    def lowered(self) -> TileProgram:
+        inner = [self._level(level) for level in range(self.levels.output)]
+        last = self._side(self.levels.part(self.levels.output), ROW).vector(self.program.output)
+        scans = [*self._in_time(), *self._inner_scans(inner)]
+        return finish(self.program.mixer, QUADRATIC, tuple(scans), tile.broadcast(last, CHUNK, last.type.cols))
+
+    def _level(self, level: int) -> _Inner:
+        """Builds the reads of one level."""
+        inner = _Inner()
+        for operator in self.program.operators:
+            reads = [r for r in self._reads_of(level) if r.state == operator.state]
+            if not reads:
+                continue
+            here, there = (self._tiles(operator.state, level, block) for block in (ROW, COL))
+            rows = self._side(self.levels.part(level), ROW)
+            pair = Pair(self.program, operator, here, there, rows, self.names, inner.running)
+            values = {w: w.value for w in here.writes if w.value is not None}
+            for read in reads:
+                self.reads[read.name] = pair.read(read, values)
+            inner.carries[_ORDERS[operator.direction]] += pair.carries
+        return inner
+
+    def _reads_of(self, level: int) -> list[Read]:
+        return [r for r in self.program.reads if self.levels.of_read[r.name] == level]
+
+    def _tiles(self, state: str, level: int, block: str) -> OperatorTiles:
+        return operator_tiles(self.program.operator(state), self._side(self.levels.part(level), block), self.ranges)
+
+    def _side(self, part: int, block: str) -> Rowwise:
+        """The translator of expressions for the row or the column chunk, in one part of the program."""
+        if (part, block) not in self.sides:
+            side = Rowwise(self.program.mixer, block)
+            side.reads = lambda name: self._read(name, part, block)
+            side.states = lambda leaf: self._element(leaf, side)
+            self.sides[part, block] = side
+        return self.sides[part, block]
+
+    def _read(self, name: str, part: int, block: str) -> Node:
+        """A read of this part as it was made, one of an earlier part from memory."""
+        made = self.reads[name]
+        if block == ROW and self.levels.part(self.levels.of_read[name]) == part:
+            return made
+        if name not in self.handed:
+            self.handed[name] = self.names(name)
+        return tile.buffer(self.handed[name], CHUNK, made.type.cols, block)
+
+    def _element(self, leaf: Node, side: Rowwise) -> Node:
+        """A `state` leaf of an elementwise state, from memory."""
+        stage = next(e for e in self.program.elementwise if e.state == leaf["name"])
+        if leaf not in self.elements:
+            suffix = "rows" if leaf["offset"] == 0 else "rows_before"
+            self.elements[leaf] = self.names(f"{stage.state}_{suffix}")
+        if stage.kind != SUM:
+            side.padding.infinite.add(self.elements[leaf])
+        cols = state_load(stage, self.program.mixer).type.cols
+        return tile.buffer(self.elements[leaf], CHUNK, cols, side.block)
+
+    # ---- scans --------------------------------------------------------------------------------------------------
+
+    def _in_time(self) -> tuple[Scan, ...]:
+        """The states from chunk to chunk; the last scan hands over the elementwise ones."""
+        scans = self.in_time.scans()
+        exports = tuple((name, self.in_time.element(leaf)) for leaf, name in self.elements.items())
+        return (*scans[:-1], replace(scans[-1], exports=exports)) if exports else scans
+
+    def _inner_scans(self, inner: list[_Inner]) -> Iterator[Scan]:
+        for level, scans in enumerate(inner):
+            part = self.levels.part(level)
+            kernel = f"reads_{part}" if part < len(self.levels.cuts) else ""
+            found = [Scan(order, tuple(carries), (), kernel) for order, carries in scans.carries.items() if carries]
+            if level in self.levels.cuts:
+                exports = tuple((handed, self.reads[name]) for name, handed in self.handed.items()
+                                if self.levels.part(self.levels.of_read[name]) == part)  # fmt: skip
+                found[-1] = replace(found[-1], exports=exports)
+            yield from found

@@ -26,7 +26,7 @@ def lower_step(mixer: Mixer) -> TileProgram:
     if mixer.masked:
         raise FormError("a masked operator has no step equations", mixer.span(mixer.output))
     scans: list[StepScan] = []
-    for direction, names in _groups(mixer):
+    for direction, names in groups(mixer):
         scans.append(StepScan(mixer, direction, names, tuple(scans)))
     output = _distributed(mixer.output, scans)
     if not (scans and scans[-1].can(output)):
@@ -45,7 +45,7 @@ def _last(mixer: Mixer, output: Node, scans: list[StepScan]) -> StepScan:
     return next((s for s in choices if s.can(output)), choices[0])
 
 
-def _groups(mixer: Mixer) -> list[Group]:
+def groups(mixer: Mixer) -> list[Group]:
     """Directions and states of as few scans as possible, each state after those that it reads."""
     forward_first, backward_first = (_schedule(mixer, d) for d in (FORWARD, BACKWARD))
     return forward_first if len(forward_first) <= len(backward_first) else backward_first

@@ -1,7 +1,8 @@
 """Mask factors: an index formula as a sum of products that separate i from j (sympy does the expansion).
 
-A separable term is `a(i) * b(j) * <x(i), y(j)> * product of decays over the positions between`, in which each
-decay is a per-step factor over m = j+r .. i+p (below the diagonal) or m = i+p .. j+r (above it).
+A separable term is `a(i) * b(j) * <x(i), y(j)> * product of decays over the positions between`, in which y may be
+turned by an angle for each of these positions, and each decay is a per-step factor over m = j+r .. i+p (below the
+diagonal) or m = i+p .. j+r (above it).
 """
 
 import math
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from smir.ir.dims import ONE
-from smir.ir.expr import const, input_of, matmul, pointwise, transpose
+from smir.ir.expr import const, input_of, matmul, pointwise, rotate, transpose
 from smir.ir.graph import Node, substitute, walk
-from smir.passes.algebra import UNITY, expand, factors, product, simple, total
+from smir.passes.algebra import UNITY, expand, factors, negated, product, simple, total
 from smir.passes.broken_laws import BrokenLaw
 from smir.passes.index_formulas import AT_I, AT_J, NO_FACTORS, RANGES, Leaves, affine, at_step, gives
+from smir.passes.position_angles import turned
 
 UNFACTORED = "does not factor into functions of i and of j"
 _ARITHMETIC = {"add", "sub", "mul", "neg", "div", "pow", "exp", "sqrt"}
@@ -32,12 +34,16 @@ class Segment:
 
 @dataclass(frozen=True)
 class SeparableTerm:
-    """Per-step expressions: scale of the query side, of the key side, their inner product if any, and decays."""
+    """Per-step expressions: scale of the query side, of the key side, their inner product if any, and decays.
+
+    `turn`: the angle by which the key turns from each position to the next on the way to the query.
+    """
 
     query_scale: Node
     key_scale: Node
     scores: tuple[Node, Node] | None
     segments: tuple[Segment, ...]
+    turn: Node | None = None
 
 
 def separate(formula: Node, lower: bool, leaves: Leaves) -> tuple[SeparableTerm, ...]:
@@ -97,7 +103,8 @@ class _Separator:
         if node.op in _ARITHMETIC:
             return self._arithmetic(node, [self._sympy(a) for a in node.args])
         if node.op == "matmul":
-            sides = [indices(a) for a in node.args]
+            parts = turned(node)
+            sides = [indices(parts.x), indices(parts.y)]
             if sides in ([{AT_I}, {AT_J}], [{AT_J}, {AT_I}]):
                 return self._symbol(_Symbol("scores", node))
         if node.op == "sum":
@@ -202,6 +209,7 @@ class _Parts:
         self.owner, self.sp = owner, owner.sp
         self.sides: dict[str, list[Node]] = {AT_I: [], AT_J: [], "const": []}
         self.scores: tuple[Node, Node] | None = None
+        self.turn: Node | None = None
         self.slopes: dict[Any, dict[str, Any]] = {}
         self.prefixes: dict[tuple[Node, bool], list[tuple[tuple[str, int], Any]]] = {}
 
@@ -216,10 +224,13 @@ class _Parts:
         self.sides[next(iter(kinds), "const")].append(self.owner.node(f))
 
     def _score_sides(self, node: Node) -> tuple[Node, Node]:
-        left, right = transpose(node.args[0]), node.args[1]
-        if indices(left) == {AT_J}:
-            left, right = right, left
-        return tuple(at_step(x, {AT_I: 0, AT_J: 0}, self.owner.leaves) for x in (left, right))  # type: ignore[return-value]
+        parts = turned(node)
+        if indices(parts.x) == {AT_J}:
+            parts = parts.swapped
+        if parts.step is not None:
+            self.turn = parts.step if self.owner.lower else negated(parts.step)
+        query, key = (at_step(x, {AT_I: 0, AT_J: 0}, self.owner.leaves) for x in (parts.x, parts.y))
+        return query, key if parts.rest is None else rotate(parts.rest, key)
 
     def exponent(self, e: Any) -> None:
         """One summand of the exponent of e."""
@@ -258,7 +269,7 @@ class _Parts:
         segments = [s for base, slopes in self.slopes.items() if (s := self._constant(base, slopes))]
         segments += [s for key, ends in self.prefixes.items() for s in self._segments(key, ends)]
         query = product((*self.sides["const"], *self.sides[AT_I]))
-        return SeparableTerm(query, product(self.sides[AT_J]), self.scores, tuple(segments))
+        return SeparableTerm(query, product(self.sides[AT_J]), self.scores, tuple(segments), self.turn)
 
     def _constant(self, base: Any, slopes: dict[str, Any]) -> Segment | None:
         if self.sp.expand(slopes[AT_I] + slopes[AT_J]) != 0:

@@ -13,6 +13,7 @@ from smir.ir.expr import (
     input_at,
     input_of,
     matmul,
+    param_at,
     pointwise,
     position,
     rotate,
@@ -35,7 +36,7 @@ def masks_to_states(mixer: Mixer) -> Mixer | tuple[Obstacle, ...]:
     names = {d.name for d in mixer.declarations} | {s.name for s in mixer.states}
     builder = StateBuilder(names)
     try:
-        output = _Rewriter(builder).column(mixer.output)
+        output = Rewriter(builder).column(mixer.output)
     except BrokenLaw as broken:
         return (broken.obstacle(mixer),)
     span = mixer.span(mixer.output)
@@ -43,7 +44,8 @@ def masks_to_states(mixer: Mixer) -> Mixer | tuple[Obstacle, ...]:
     return replace(mixer, states=mixer.states + states, output=output, names=())
 
 
-def _is_kernel(node: Node) -> bool:
+def is_kernel(node: Node) -> bool:
+    """Whether the node is a T x T matrix."""
     return bool(node.type.shape == (TIME, TIME))
 
 
@@ -52,7 +54,9 @@ def _is_ones(node: Node) -> bool:
     return node.op == "ones" and bool(node.type.rows == TIME)
 
 
-class _Rewriter:
+class Rewriter:
+    """Rewrites values over the whole sequence as columns per step; T x T matrices that are applied become reads."""
+
     def __init__(self, builder: StateBuilder) -> None:
         self.builder = builder
         self.columns: dict[str, Node] = {}
@@ -92,9 +96,9 @@ class _Rewriter:
 
     def _total_over_time(self, node: Node, summed: Node) -> Node:
         """A sum over all positions (`sum(x, T)`), the same at every step."""
-        if _is_kernel(summed):
+        if is_kernel(summed):
             raise BrokenLaw("a value over the whole sequence that is no column per step", node, NO_FACTORS)
-        return Kernel(UNITY, self.column(summed), self.leaves, self.builder).applied()
+        return self.read(UNITY, self.column(summed))
 
     def _matmul(self, node: Node) -> Node:
         a, b = node.args
@@ -112,10 +116,10 @@ class _Rewriter:
 
     def _matmul_rows(self, a: Node, b: Node) -> Node:
         """Row t of a @ b, where a has T rows."""
-        if _is_kernel(a):
-            if a.op == "matmul" and _is_kernel(a.args[0]) and _is_kernel(a.args[1]):
+        if is_kernel(a):
+            if a.op == "matmul" and is_kernel(a.args[0]) and is_kernel(a.args[1]):
                 return self._matmul_rows(a.args[0], _product(a.args[1], b))
-            return self._applied(a, b)
+            return self.applied(a, b)
         if b.type.time == CONST:
             return matmul(transpose(b), self.column(a))
         if b.op == "matmul" and b.args[0].type.cols == TIME:
@@ -125,18 +129,22 @@ class _Rewriter:
             return self._matmul_rows(a, _product(transpose(inner.args[1]), transpose(inner.args[0])))
         raise BrokenLaw("a matrix product that mixes the sequence", b, NO_FACTORS)
 
-    def _applied(self, kernel: Node, values: Node | None) -> Node:
+    def applied(self, kernel: Node, values: Node | None) -> Node:
         column = None if values is None or _is_ones(values) else self.column(values)
         try:
-            return Kernel(self.entry(kernel), column, self.leaves, self.builder).applied()
+            return self.read(self.entry(kernel), column)
         except BrokenLaw as broken:
             broken.near = broken.near or kernel
             raise
 
+    def read(self, formula: Node, column: Node | None) -> Node:
+        """The sum over all positions j of the formula's value at (t, j) times the column at j (without it: times 1)."""
+        return Kernel(formula, column, self.leaves, self.builder).applied()
+
     def _sum(self, node: Node) -> Node:
         (arg,) = node.args
-        if _is_kernel(arg):
-            return self._applied(arg if node["axis"] == 1 else transpose(arg), None)
+        if is_kernel(arg):
+            return self.applied(arg if node["axis"] == 1 else transpose(arg), None)
         if arg.type.shape[node["axis"]] == TIME:
             return self._total_over_time(node, arg)
         return sum_over(self.column(arg), 0)
@@ -144,7 +152,7 @@ class _Rewriter:
     def _cumsum(self, node: Node) -> Node:
         i, j = position(AT_I), position(AT_J)
         causal = pointwise("where", pointwise("le", j, i), UNITY, simple("sub", UNITY, UNITY))
-        return Kernel(causal, self.column(node.args[0]), self.leaves, self.builder).applied()
+        return self.read(causal, self.column(node.args[0]))
 
     def _softmax(self, node: Node) -> Node:
         if node.type.cols == TIME or len(node.args) > 1:
@@ -166,13 +174,13 @@ class _Rewriter:
             return node.args[0]
         if node.type.time == CONST and node.type.is_scalar:
             return node
-        if not _is_kernel(node):
+        if not is_kernel(node):
             return self._edge_entry(node)
         if node.op == "transpose":
             return _mirrored(self.entry(node.args[0]))
         if node.op in POINTWISE:
             return pointwise(node.op, *(self.entry(a) for a in node.args))
-        if node.op == "matmul" and not _is_kernel(node.args[0]):
+        if node.op == "matmul" and not is_kernel(node.args[0]):
             a, b = node.args
             return matmul(transpose(self._leaf(self._full(a), AT_I)), self._leaf(self._full(transpose(b)), AT_J))
         if node.op == "softmax":
@@ -209,6 +217,8 @@ def _mirrored(formula: Node) -> Node:
         if node.op in ("position", "input_of") and node["index"] in other:
             attrs = {**dict(node.attrs), "index": other[node["index"]]}
             done[node] = make(node.op, (), node.type, **attrs)
+        elif node.op == "param_at":
+            done[node] = param_at(node["name"], other[node["row"]], other[node["col"]])
         else:
             done[node] = make(node.op, (done[a] for a in node.args), node.type, **dict(node.attrs))
     return done[formula]

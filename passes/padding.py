@@ -13,7 +13,7 @@ from smir.ir.graph import Node, walk
 from smir.ir.interval import REAL
 from smir.ir.mixer import Declaration
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import TOKEN
+from smir.ir.tile import SUM, TOKEN
 
 # Anything: possibly infinite or NaN. A finite number that isn't known is None.
 UNSAFE = math.nan
@@ -58,9 +58,11 @@ def _value(node: Node, args: list[float | None]) -> float | None:
         return UNSAFE
     if node.op in ("mul", "dot") and 0.0 in args and all(a is None or math.isfinite(a) for a in args):
         return 0.0
-    if node.op in ("broadcast", "transpose", "rotate"):
+    if node.op == "scan" and node["kind"] != SUM:
+        return UNSAFE
+    if node.op in ("broadcast", "transpose", "spread", "rotate"):
         return _same(args[-1]) if node.op == "rotate" else args[0]
-    if node.op == "sum":
+    if node.op in ("sum", "fold"):
         return _same(args[0])
     if node.op == "valid_rows":
         return float(node["fill"])

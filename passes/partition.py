@@ -14,21 +14,44 @@ from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CHUNKED, QUADRATIC, STEP, Carry, Output, Scan, TileProgram, buffer
+from smir.ir.tile import (
+    BUFFER,
+    CHUNK,
+    CHUNKED,
+    ONE,
+    PARAM,
+    QUADRATIC,
+    SCAN,
+    STEP,
+    Carry,
+    Output,
+    Scan,
+    TileProgram,
+    buffer,
+    carried,
+    pointwise,
+)
 from smir.passes.axis_roles import assign_roles
 from smir.passes.crossing import is_heavy, stored_values
+from smir.passes.fit_outputs import Part, fit_parts
+from smir.passes.partition_pairs import has_pair_kernels, pair_plan
 from smir.passes.split_outputs import cut_outputs
 
 
 @dataclass
 class _Builder:
-    """The plan under construction; `stored` maps a value to the buffer leaf that holds it."""
+    """The plan under construction; `stored` maps a value to the buffer leaf that holds it.
+
+    `handed` are carries to store before every chunk although nothing in the program needs them later.
+    """
 
     program: TileProgram
     kernels: list[Kernel] = field(default_factory=list)
     buffers: dict[str, Buffer] = field(default_factory=dict)
     stored: dict[Node, Node] = field(default_factory=dict)
+    handed: frozenset[str] = frozenset()
     written: set[str] = field(default_factory=set)
+    preps: int = 0
 
     def keep(self, name: str, value: Node) -> Store:
         """Declares a buffer for the value; later kernels load it instead of computing it."""
@@ -37,12 +60,19 @@ class _Builder:
         self.stored[value] = buffer(name, rows, cols)
         return Store(name, substitute(value, {k: v for k, v in self.stored.items() if k is not value}))
 
+    def cuts(self) -> list[Set[str]]:
+        """Along which axes to cut what is too much for one kernel: the states' columns; if they differ, twice, and
+        then their rows."""
+        widths = {c.cols for c in self.program.carries} - {ONE}
+        return [widths, widths, {c.rows for c in self.program.carries}] if len(widths) > 1 else [widths]
+
     def loaded(self, value: Node) -> Node:
         """The value with everything that is stored replaced by loads."""
         return substitute(value, self.stored)
 
     def launch(self, kernel: Kernel) -> None:
-        self.kernels.append(assign_roles(kernel))
+        rows = [o.result for o in self.program.outputs if o.result.kind == PARAM or o.result.rows == CHUNK]
+        self.kernels.append(assign_roles(kernel, [r.name for r in rows if not r.offset]))
 
 
 @dataclass(frozen=True)
@@ -59,13 +89,19 @@ def partition(program: TileProgram) -> KernelPlan:
     return partition_values(program)[0]
 
 
-def partition_values(program: TileProgram) -> tuple[KernelPlan, dict[str, Node]]:
-    """The kernels, and by its name the value that each buffer holds, in the program's own terms."""
-    build = {STEP: _step, CHUNKED: _chunked, QUADRATIC: _quadratic}[program.form]
-    builder = _Builder(program)
+def partition_values(program: TileProgram, handed: frozenset[str] = frozenset()) -> tuple[KernelPlan, dict[str, Node]]:
+    """The kernels, and by its name the value that each buffer holds, in the program's own terms.
+
+    The carries `handed` get a buffer in any case (not in quadratic form).
+    """
+    if has_pair_kernels(program):
+        return pair_plan(program), {}
+    build = {STEP: _step, SCAN: _step, CHUNKED: _chunked, QUADRATIC: _quadratic}[program.form]
+    builder = _Builder(program, handed=handed)
     given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
     builder.buffers |= {b.name: Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given}
     build(builder)
+    _fit(builder)
     leaves = tuple(leaf for leaf in program.leaves if leaf.kind != BUFFER)
     results = tuple(o.result for o in program.outputs)
     buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
@@ -101,8 +137,10 @@ def _handed_over(b: _Builder) -> None:
             b.buffers[name] = Buffer(name, value.type.rows, value.type.cols, PER_CHUNK)
         if position == len(scans) - 1:
             stores += [Store(o.result.name, o.value) for o in b.program.outputs]
-        name = "step" if len(scans) == 1 else f"step_{scan.order}"
-        b.launch(Kernel(name, _formulas(scan.carries), (_loop(scan, scan.carries, tuple(stores)),), ()))
+        turn = sum(s.order == scan.order for s in scans[:position])
+        name = "step" if len(scans) == 1 else f"step_{scan.order}_{turn}" if turn else f"step_{scan.order}"
+        loop = _summed(b, _loop(scan, scan.carries, tuple(stores)))
+        b.launch(Kernel(name, _formulas(scan.carries), (loop,), ()))
 
 
 def _chunked(b: _Builder) -> None:
@@ -125,26 +163,70 @@ def _quadratic(b: _Builder) -> None:
         # one chunk as long as the sequence
         return _chunked(b)
     states = replace(b.program, scans=tuple(s for s in b.program.scans if s not in inner))
-    for group in _groups(states):
-        name = _carry_name(group.carries)
-        b.launch(Kernel(name, _formulas(group.carries), (_loop(group.scan, group.carries, ()),), ()))
-    loops = tuple(Loop(Scan(s.order, s.carries)) for s in inner)
-    stores = tuple(Store(o.result.name, o.value) for o in b.program.outputs)
-    b.launch(Kernel("output", "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), loops, stores))
+    _in_time(b, states)
+    kernels = {name: [s for s in inner if s.kernel == name] for name in dict.fromkeys(s.kernel for s in inner)}
+    outputs = [(o.result.name, o.value) for o in b.program.outputs]
+    for name, scans in kernels.items():
+        exports = [e for s in scans for e in s.exports]
+        b.buffers |= {n: Buffer(n, value.type.rows, value.type.cols, PER_CHUNK) for n, value in exports}
+        stores = tuple(Store(n, value) for n, value in (exports if name else [*exports, *outputs]))
+        loops = tuple(Loop(Scan(s.order, s.carries)) for s in scans)
+        written = "; ".join(f"{s.target} = {formula(s.value)}" for s in stores)
+        b.launch(Kernel(name or "output", written, loops, stores))
+    if "" not in kernels:
+        _parallel(b, "output", outputs)
+
+
+def _in_time(b: _Builder, program: TileProgram) -> None:
+    """The sequential kernels of a quadratic form's states; the first one that can stores what is handed over."""
+    groups = _groups(program)
+    exports = [Output.of(name, value) for scan in program.scans for name, value in scan.exports]
+    for position, group in enumerate(groups):
+        rest = [c for g in groups[position + 1 :] for c in g.carries]
+        unready = {c.load for c in rest}
+        ready = [e for e in exports if e.result.name not in b.written and not reaches([e.value], unready.__contains__)]
+        loads = {e.value: buffer(e.result.name, e.value.type.rows, e.value.type.cols) for e in ready}
+        _carry(b, group, [substitute(c.next, loads) for c in rest], ready)
+        b.buffers |= {n["name"]: Buffer(n["name"], n.type.rows, n.type.cols, PER_CHUNK) for n in loads.values()}
+        b.stored |= loads
 
 
 def _outputs(b: _Builder) -> None:
     """The parallel kernels that write the results."""
     outputs = b.program.outputs
-    cut = cut_outputs(outputs, [c.cols for c in b.program.carries]) if len(outputs) > 1 else None
+    _in_pieces(b, "output", outputs, b.cuts() if len(outputs) > 1 else [])
+
+
+def _in_pieces(b: _Builder, name: str, outputs: tuple[Output, ...], axes: list[Set[str]], number: int = 0) -> None:
+    """Parallel kernels for the outputs, cut along one axis of each of the sets, one after the other."""
+    cut = cut_outputs(outputs, axes[0]) if axes else None
     if cut is None:
-        return _parallel(b, "output", [(o.result.name, b.loaded(o.value)) for o in outputs])
-    _parallel(b, "spread", [(o.result.name, b.loaded(o.value)) for o in cut.spread])
-    values = [b.loaded(v) for v in cut.gathered]
-    for i, value in enumerate(cut.gathered):
-        b.keep(f"gathered_{i}", value)
-    _parallel(b, "gather", [(f"gathered_{i}", v) for i, v in enumerate(values)])
-    _parallel(b, "output", [(o.result.name, b.loaded(o.value)) for o in cut.rest])
+        return _parallel(b, name, [(o.result.name, b.loaded(o.value)) for o in outputs])
+    prefix, suffix = "" if name == "output" else f"{name}_", f"_{number}" if number else ""
+    _parallel(b, f"{prefix}spread{suffix}", [(o.result.name, b.loaded(o.value)) for o in cut.spread])
+    gathered = [v for v in cut.gathered if v not in b.stored]
+    values = [(f"{prefix}gathered{suffix}_{i}", b.loaded(v)) for i, v in enumerate(gathered)]
+    for (target, _), value in zip(values, gathered, strict=True):
+        b.keep(target, value)
+    _parallel(b, f"{prefix}gather{suffix}", values)
+    rest = tuple(replace(o, value=b.loaded(o.value)) for o in cut.rest)
+    _in_pieces(b, name, rest, [a - {cut.axis} for a in axes[1:]], number + 1)
+
+
+def _fit(b: _Builder) -> None:
+    """The parallel kernels after the last loop over chunks, in kernels that fit onto the chip."""
+    first = max((i + 1 for i, k in enumerate(b.kernels) if k.loops), default=0)
+    kernels = b.kernels[first:]
+    scans = any(n.op == "scan" for k in kernels for n in walk(k.roots()))
+    if scans or sum(len(k.stores) for k in kernels) < 2:
+        return
+    written = [(k.name, tuple((s.target, s.value) for s in k.stores)) for k in kernels]
+    parts = [Part(name, values, keeps=values[0][0] in b.buffers) for name, values in written]
+    del b.kernels[first:]
+    for part in fit_parts(parts):
+        new = {n: v for n, v in part.values if part.keeps and n not in b.buffers}
+        b.buffers |= {n: Buffer(n, v.type.rows, v.type.cols, PER_CHUNK) for n, v in new.items()}
+        _parallel(b, part.name, list(part.values))
 
 
 def _parallel(b: _Builder, name: str, values: list[tuple[str, Node]]) -> None:
@@ -161,13 +243,13 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
     frontier += [n for n in nexts if n not in stateful]
     chosen = [v for v in stored_values(frontier) if v not in b.stored]
     if chosen:
-        # all are computed in one kernel, from what earlier kernels stored
-        values = [b.loaded(v) for v in chosen]
-        number = sum(k.name.startswith("prep") for k in b.kernels)
+        # all are computed at once, from what earlier kernels stored
+        number, b.preps = b.preps, b.preps + 1
         name = f"prep_{number}" if number else "prep"
-        stores = tuple(replace(b.keep(f"{name}_value_{i}", v), value=w)
-                       for i, (v, w) in enumerate(zip(chosen, values, strict=True)))  # fmt: skip
-        b.launch(Kernel(name, "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), (), stores))
+        outputs = tuple(Output.of(f"{name}_value_{i}", v) for i, v in enumerate(chosen))
+        _in_pieces(b, name, outputs, b.cuts() if number and len(b.cuts()) > 1 else [])
+        for o in outputs:
+            b.keep(o.result.name, o.value)
 
 
 def _carry(b: _Builder, group: _Group, later: list[Node], outputs: Iterable[Output]) -> None:
@@ -177,7 +259,8 @@ def _carry(b: _Builder, group: _Group, later: list[Node], outputs: Iterable[Outp
     own = {c.load for c in carries}
     shared = set(walk(nexts)) & reaches(later, own.__contains__)
     outside = {a for u in walk(later) if u not in set(walk(nexts)) for a in u.args} | set(later)
-    handed = [n for n in walk(nexts) if n in shared and n in outside and n not in own and is_heavy(n, own)]
+    heavy = {n for n in walk(nexts) if is_heavy(n, own) or (n.op == "scan" and b.program.form != SCAN)}
+    handed = [n for n in walk(nexts) if n in shared and n in outside and n not in own and n in heavy]
     unneeded = {n: buffer("_", n.type.rows, n.type.cols) for n in handed}
     held = own & set(walk(substitute(n, unneeded) for n in later))
     inside = tuple(replace(c, next=b.loaded(c.next)) for c in carries)
@@ -188,9 +271,9 @@ def _carry(b: _Builder, group: _Group, later: list[Node], outputs: Iterable[Outp
         name = f"{carries[0].name}_new_{i}" if i else f"{carries[0].name}_new"
         stores.append(replace(b.keep(name, value), value=loaded[value]))
     for c in carries:
-        if c.load in held:
+        if c.load in held or c.name in b.handed:
             stores.append(replace(b.keep(f"{c.name}_before", c.load), value=c.load))
-    loop = _loop(group.scan, inside, tuple(stores))
+    loop = _summed(b, _loop(group.scan, inside, tuple(stores)))
     b.launch(Kernel(_carry_name(carries), _formulas(inside), (loop,), ()))
 
 
@@ -222,6 +305,25 @@ def _loop(scan: Scan, carries: tuple[Carry, ...], stores: tuple[Store, ...]) -> 
     return Loop(Scan(scan.order, carries), stores, final)
 
 
+def _summed(b: _Builder, loop: Loop) -> Loop:
+    """The loop that sums parameters' results over the tokens it visits, instead of storing every token's summand."""
+    params = {o.result.name for o in b.program.outputs if o.result.kind == PARAM}
+    taken = {c.name for c in b.program.carries}
+    carries, stores, final = list(loop.scan.carries), list[Store](), list(loop.final_stores)
+    for store in loop.stores:
+        if store.target not in params:
+            stores.append(store)
+            continue
+        name = f"{store.target}_sum"
+        while name in taken:
+            name += "_"
+        rows, cols = store.value.type.rows, store.value.type.cols
+        load = carried(name, rows, cols)
+        carries.append(Carry(name, rows, cols, pointwise("add", load, store.value)))
+        final.append(Store(store.target, load))
+    return Loop(replace(loop.scan, carries=tuple(carries)), tuple(stores), tuple(final))
+
+
 def _carry_name(carries: tuple[Carry, ...]) -> str:
     return "carry_" + "_".join(c.name for c in carries)
 
@@ -237,13 +339,17 @@ def _with_buffer_types(plan: KernelPlan) -> KernelPlan:
         for root in kernel.roots():
             full |= {root["name"]} if _is_buffer(root) else set()
         for n in walk(kernel.roots()):
-            if n.op not in ("dot", "transpose"):
-                full |= {a["name"] for a in n.args if _is_buffer(a)}
-            full |= {
-                a.args[0]["name"] for a in n.args if n.op != "dot" and a.op == "transpose" and _is_buffer(a.args[0])
-            }
+            if _rounds_operands(n) or n.op == "transpose":
+                continue
+            operands = (a.args[0] if a.op == "transpose" else a for a in n.args)
+            full |= {a["name"] for a in operands if _is_buffer(a)}
     typed = tuple(b if b.name in full else replace(b, dtype="product") for b in plan.buffers)
     return replace(plan, buffers=typed)
+
+
+def _rounds_operands(n: Node) -> bool:
+    """Whether this is a matrix product; one with an axis of length one is a sum in full precision."""
+    return n.op == "dot" and ONE not in (n.type.rows, n.type.cols, n.args[0].type.cols)
 
 
 def _is_buffer(n: Node) -> bool:

@@ -6,6 +6,7 @@ from smir.ir.dims import ONE
 from smir.ir.graph import Node, walk
 from smir.ir.interval import INF, REAL, UNIT, Interval, point
 from smir.ir.ops import POINTWISE
+from smir.passes.maxima import never_positive
 
 Ranges = Mapping[Node, Interval]
 _ZERO = point(0.0)
@@ -24,6 +25,8 @@ def node_ranges(roots: Iterable[Node], declared: Mapping[str, Interval]) -> dict
             found[node] = rule(node, found, declared)
         elif node.op in POINTWISE:
             found[node] = POINTWISE[node.op].interval(*(found[a] for a in node.args))
+            if found[node].hi > 0 and never_positive(node):
+                found[node] = Interval(found[node].lo, 0.0)
         else:
             found[node] = REAL
     return found
@@ -100,6 +103,7 @@ _RULES: dict[str, Rule] = {
     "ones": lambda node, found, declared: point(1.0),
     "softmax": lambda node, found, declared: UNIT,
     "transpose": _first,
+    "reduce_max": _first,
     "pairwise": _first,
     "cumsum": lambda node, found, declared: _accumulated(found[node.args[0]]),
     "sum": _sum,

@@ -1,108 +1,110 @@
-"""Read-outs: from an output expression over states to reads `query^T S` and a pointwise rest.
+"""Read-outs: from an expression over states to reads `query^T S` and a pointwise rest.
 
-Each state is contracted where the spec contracts it, and everything around stays as it was written. A value
-made of states that isn't contracted yet is `open`; it closes where every one of its terms is.
+Each state is contracted where the spec contracts it, and everything around stays as it was written. A value made of
+states that isn't contracted yet is open; it closes where every one of its terms is. What is closed is a coefficient for
+everything above it: a query may hold the reads of other states.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from smir.ir.dims import ONE, Dim
-from smir.ir.expr import STEP, ValueType, matmul, ones, transpose
-from smir.ir.graph import Node, make, rebuild, walk
+from smir.ir.expr import STEP, ValueType, matmul, ones, rotate, transpose
+from smir.ir.graph import Node, make, rebuild, substitute, walk
 from smir.ir.mixer import Mixer, matrix_shape
-from smir.ir.operator import AFTER, BACKWARD, BEFORE, DECAYED, Read
-from smir.passes.algebra import UNITY, ZERO, expand, product, tidy, total
+from smir.ir.operator import AFTER, BEFORE, DECAYED, Read
+from smir.passes.algebra import UNITY, ZERO, Factors, expand, product, tidy, total
 from smir.passes.broken_laws import BrokenLaw
+from smir.passes.driven_states import moment
 from smir.passes.linear_form import ROW, SUMMED, Linear, LinearReader, Term
-from smir.passes.state_updates import VALUE, DecayFactors, demand
-
-STAYS, CLOSES, OPEN = "stays", "closes", "open"
+from smir.passes.state_updates import VALUE, DecayFactors, demand, unturned
 
 
 class Outline:
-    """How every node of the output is made: it stays as written, it closes (becomes reads), or it is still open."""
+    """One expression over states, with every contraction of states taken out of it.
 
-    def __init__(self, mixer: Mixer) -> None:
-        self.mixer = mixer
-        states = [n for n in walk([mixer.output]) if n.op == "state"]
-        self.reader = LinearReader(states, [mixer.output])
-        self.fate: dict[Node, str] = {}
-        for node in walk([mixer.output]):
-            self.fate[node] = self._fate(node)
-        if self.fate[mixer.output] == OPEN:
-            self._close_value(mixer.output)
-        self.needed = self._needed()
+    `rest` is what remains: where states were contracted, or read by value, it has `closed` leaves, and `forms` has
+    what each of them stands for, the innermost first. `elementwise` states stay in the expression as they are.
+    """
 
-    def _needed(self) -> list[Node]:
-        """The nodes that the rewritten output is made from, arguments first: nothing below a closed one."""
-        seen: set[Node] = set()
-        stack = [self.mixer.output]
-        while stack:
-            node = stack.pop()
-            if node not in seen:
-                seen.add(node)
-                stack.extend(node.args if self.fate[node] == STAYS else ())
-        return [n for n in walk([self.mixer.output]) if n in seen]
-
-    def closed(self) -> list[tuple[Node, Linear]]:
-        """The values that become reads, with their linear forms."""
-        return [(n, self.reader.read(n)) for n in self.needed if self.fate[n] == CLOSES]
+    def __init__(self, mixer: Mixer, root: Node, elementwise: Collection[str] = ()) -> None:
+        self.mixer, self.root = mixer, root
+        states = [n for n in walk([root]) if n.op == "state" and n["name"] not in elementwise]
+        self.reader = LinearReader(states)
+        self.forms: dict[Node, Linear] = {}
+        self.written: dict[Node, Node] = {}
+        built: dict[Node, Node] = {}
+        for node in walk([root]):
+            built[node] = self._built(node, tuple(built[a] for a in node.args))
+        rest = built[root]
+        self.rest = self._by_value(rest) if self.reader.depends(rest) else rest
+        self._drop_unused()
 
     def demands(self) -> dict[str, set[str]]:
-        """Which contractions of each state the output needs."""
+        """Which contractions of each state the expression needs."""
         found: dict[str, set[str]] = {s.name: set() for s in self.mixer.states}
-        for term in (t for _, form in self.closed() for t in form.terms):
+        for term in (t for form in self.forms.values() for t in form.terms):
             found[term.atom["name"]].add(self._demand(term))
         return found
 
     def _demand(self, term: Term) -> str:
         return demand(term, self.mixer.state(term.atom["name"]))
 
-    def _fate(self, node: Node) -> str:
-        if node.op != "state":
-            if all(self.fate[a] != OPEN for a in node.args):
-                return STAYS
-            if not self._is_linear(node):
-                return STAYS
-        return CLOSES if all(self._is_closed(t) for t in self.reader.read(node).terms) else OPEN
+    def _built(self, node: Node, args: tuple[Node, ...]) -> Node:
+        """The node over closed leaves; a leaf itself where all of its terms are contracted. Raises BrokenLaw."""
+        new = rebuild(node, args)
+        self.written.setdefault(new, node)
+        if not self.reader.depends(new):
+            return new
+        try:
+            form = self.reader.read(new)
+        except BrokenLaw as broken:
+            self._as_written(broken)
+            closed = (self._by_value(a, broken) if self.reader.depends(a) else a for a in args)
+            new = rebuild(node, closed)
+            self.written.setdefault(new, node)
+            return new
+        return self._closed(new) if all(self._is_closed(t) for t in form.terms) else new
+
+    def _closed(self, node: Node) -> Node:
+        """A leaf in place of a linear value of states."""
+        leaf = make("closed", (), node.type, number=len(self.forms))
+        known = next((known for known, form in self.forms.items() if form is self.reader.read(node)), None)
+        if known is None:
+            self.forms[leaf] = self.reader.read(node)
+            self.written[leaf] = self.written[node]
+        return known or leaf
 
     def _is_closed(self, term: Term) -> bool:
         state = self.mixer.state(term.atom["name"])
         return self._demand(term) != VALUE or matrix_shape(state.dims) == (ONE, ONE)
 
-    def _is_linear(self, node: Node) -> bool:
-        """Whether the node has a linear form; if not, its open arguments close by value. Raises BrokenLaw."""
-        mixed = node.op in ("mul", "matmul") and all(self.reader.depends(a) for a in node.args)
-        if mixed and any(self.fate[a] != OPEN for a in node.args):
-            self._chained(node)
-        try:
-            self.reader.read(node)
-        except BrokenLaw as broken:
-            for arg in (a for a in node.args if self.fate[a] == OPEN):
-                self._close_value(arg, broken)
-            return False
-        return True
-
-    def _chained(self, node: Node) -> None:
-        """Column states can still be read by value; a matrix state contracted with another read can't."""
-        for arg in (a for a in node.args if self.fate[a] == OPEN):
-            if not self._has_value(arg):
-                raise BrokenLaw("chained states (the operand of one state's read-out depends on a state)", node,
-                                "each state alone must be linear; step form only")  # fmt: skip
-
-    def _has_value(self, node: Node) -> bool:
-        forms = self.reader.read(node).terms
-        return all(self._is_closed(t) or self._is_vector(t) for t in forms)
+    def _by_value(self, node: Node, broken: BrokenLaw | None = None) -> Node:
+        """Vector states can still be read as they are."""
+        if not all(self._is_closed(t) or self._is_vector(t) for t in self.reader.read(node).terms):
+            raise broken or BrokenLaw("a state that is read out without contracting it", self.written[node],
+                                      "write a read-out like `S[t].T @ q[t]`; step form only")  # fmt: skip
+        return self._closed(node)
 
     def _is_vector(self, term: Term) -> bool:
         return ONE in matrix_shape(self.mixer.state(term.atom["name"]).dims)
 
-    def _close_value(self, node: Node, broken: BrokenLaw | None = None) -> None:
-        if not self._has_value(node):
-            raise broken or BrokenLaw("a state that is read out without contracting it", node,
-                                      "write a read-out like `S[t].T @ q[t]`; step form only")  # fmt: skip
-        self.fate[node] = CLOSES
+    def _as_written(self, broken: BrokenLaw) -> None:
+        broken.node = self.written.get(broken.node, broken.node)
+
+    def _drop_unused(self) -> None:
+        """Only the leaves that the rest is made from, directly or through others."""
+        used = {n for n in walk([self.rest]) if n in self.forms}
+        for leaf in reversed(list(self.forms)):
+            if leaf in used:
+                used |= {n for n in walk(_parts(self.forms[leaf])) if n in self.forms}
+        self.forms = {leaf: form for leaf, form in self.forms.items() if leaf in used}
+
+
+def _parts(form: Linear) -> list[Node]:
+    """Every coefficient of a linear form, and its constant."""
+    factors = [f for t in form.terms for f in (*t.a, *t.b, *t.w, *t.turned_rows, *t.turned_cols)]
+    return factors if form.const is None else [*factors, form.const]
 
 
 @dataclass(frozen=True)
@@ -115,52 +117,53 @@ class Oriented:
 
 
 class ReadOut:
-    """Builds the reads and the output that remains, once every state's orientation is known."""
+    """Replaces states, once they are among the `operators`, by reads in expressions. `reads` are all of them."""
 
-    def __init__(self, outline: Outline, operators: Mapping[str, Oriented], taken: Iterable[str]) -> None:
-        self.outline, self.operators = outline, operators
+    def __init__(self, mixer: Mixer, taken: Iterable[str]) -> None:
+        self.mixer = mixer
+        self.operators: dict[str, Oriented] = {}
         self.taken = set(taken)
         self.reads: dict[tuple[str, Node, str], Read] = {}
 
-    def output(self) -> Node:
-        """The output over inputs, parameters and `read` leaves. Raises BrokenLaw."""
+    def rewritten(self, outline: Outline) -> Node:
+        """The expression over inputs, parameters, `read` leaves and elementwise states. Raises BrokenLaw."""
         built: dict[Node, Node] = {}
-        for node in self.outline.needed:
-            closes = self.outline.fate[node] == CLOSES
-            built[node] = self._closed(node) if closes else rebuild(node, (built[a] for a in node.args))
-        return tidy(built[self.outline.mixer.output])
+        for leaf, form in outline.forms.items():
+            try:
+                built[leaf] = self._closed(form, leaf, built)
+            except BrokenLaw as broken:
+                broken.near = broken.near or outline.written[leaf]
+                raise
+        return substitute(outline.rest, built)
 
-    def _closed(self, node: Node) -> Node:
-        form = self.outline.reader.read(node)
-        parts = [self._value(term) for term in form.terms]
-        const = [] if form.const is None else [form.const]
+    def _closed(self, form: Linear, leaf: Node, built: Mapping[Node, Node]) -> Node:
+        parts = [self._value(_filled(term, built)) for term in form.terms]
+        const = [] if form.const is None else [substitute(form.const, built)]
         result = total([*parts, *const])
-        return expand(ZERO if result is None else result, *node.type.shape)
+        return expand(ZERO if result is None else result, *leaf.type.shape)
 
     def _value(self, term: Term) -> Node:
         """One term as read-leaf times weights, with the shape that its free axes and the state's axis give."""
-        state = self.outline.mixer.state(term.atom["name"])
+        state = self.mixer.state(term.atom["name"])
         operator = self.operators[state.name]
         rows, cols = matrix_shape(state.dims)
         if operator.transposed:
             term, rows, cols = term.of_transposed_state, cols, rows
         if rows != ONE and term.k != SUMMED:
             raise BrokenLaw("a state that is read out along both axes", term.atom)
-        when, own = self._moment(term, operator)
+        when, lifted = self._moment(term, operator)
+        own, angle = unturned(lifted, rows), total(lifted.turned_cols)
         if cols != ONE and term.v == SUMMED:
             # A state by value, contracted afterwards: `z.T @ q` where z is also used as it is.
-            value = self._read(state.name, UNITY, when, cols)
+            value = _turned(angle, self._read(state.name, UNITY, when, cols))
             return product((*own.w, matmul(transpose(expand(product(own.b), cols, ONE)), value)))
         query = expand(product(own.a), rows, ONE) if own.a or rows == ONE else ones(rows)
-        column = product((self._read(state.name, tidy(query), when, cols), *own.b))
+        column = product((_turned(angle, self._read(state.name, tidy(query), when, cols)), *own.b))
         return product((*own.w, column if term.v in (ROW, SUMMED) else transpose(column)))
 
     def _moment(self, term: Term, operator: Oriented) -> tuple[str, Term]:
-        offset = term.atom["offset"]
-        if offset == 0:
+        if moment(term.atom, operator.direction) == AFTER:
             return AFTER, term
-        if offset != (1 if operator.direction == BACKWARD else -1):
-            raise BrokenLaw("a read-out away from the current step", term.atom, "chunked forms read S[t] and S[t-1]")
         lifted = None if operator.decay.is_identity else operator.decay.lifted(term)
         return (BEFORE, term) if lifted is None else (DECAYED, lifted)
 
@@ -177,3 +180,17 @@ class ReadOut:
             name = f"{stem}_{number}"
         self.taken.add(name)
         return name
+
+
+def _filled(term: Term, built: Mapping[Node, Node]) -> Term:
+    """The term with the leaves in its coefficients replaced."""
+
+    def filled(factors: Factors) -> Factors:
+        return tuple(substitute(f, built) for f in factors)
+
+    return replace(term, a=filled(term.a), b=filled(term.b), w=filled(term.w),
+                   turned_rows=filled(term.turned_rows), turned_cols=filled(term.turned_cols))  # fmt: skip
+
+
+def _turned(angle: Node | None, column: Node) -> Node:
+    return column if angle is None else rotate(angle, column)

@@ -1,18 +1,34 @@
 """Recognition: from step equations to linear operators of known transition type, their reads, and a pointwise rest.
 
-Each state's update is split into a linear form of its previous value (linear_form), the form into decay, writes
-and erases (state_updates), and the output into reads and what is done with them (read_outs).
+States are staged: an update may hold the values of states that come before it in the order of their needs. Each state's
+update is split into a linear form of its own previous value (linear_form), the form into decay, writes and erases
+(state_updates); what these and the output see of earlier states becomes reads (read_outs).
 """
 
+from collections.abc import Mapping
+from contextlib import suppress
+
+from smir.ir.dependence import components, state_reads
 from smir.ir.dims import ONE
 from smir.ir.graph import Node
-from smir.ir.interval import Interval
 from smir.ir.mixer import Mixer, State, matrix_shape
-from smir.ir.operator import Obstacle, Operator, OperatorProgram
-from smir.passes.algebra import step_matrix
+from smir.ir.operator import Elementwise, Obstacle, Operator, OperatorProgram, Stage
+from smir.passes.algebra import step_matrix, tidy
 from smir.passes.broken_laws import BrokenLaw
+from smir.passes.driven_states import driving
+from smir.passes.elementwise import read_elementwise
 from smir.passes.read_outs import Oriented, Outline, ReadOut
-from smir.passes.state_updates import COLS, ROWS, VALUE, Update, decay_of, micro_step, orient, read_update
+from smir.passes.state_updates import (
+    COLS,
+    ROWS,
+    VALUE,
+    DecayFactors,
+    Update,
+    decay_of,
+    micro_step,
+    orient,
+    read_update,
+)
 
 
 def recognise(mixer: Mixer) -> OperatorProgram | tuple[Obstacle, ...]:
@@ -20,36 +36,114 @@ def recognise(mixer: Mixer) -> OperatorProgram | tuple[Obstacle, ...]:
     if mixer.masked:
         return (Obstacle("a masked operator has to be rewritten as step equations first"),)
     obstacles: list[Obstacle] = []
-    updates: dict[str, Update] = {}
-    for state in mixer.states:
+    updates: dict[str, Update | Elementwise] = {}
+    for name in _order(mixer, obstacles):
         try:
-            updates[state.name] = read_update(state)
+            updates[name] = _update(mixer.state(name))
         except BrokenLaw as broken:
             obstacles.append(broken.obstacle(mixer))
     if obstacles:
         return tuple(obstacles)
     try:
-        return _program(mixer, updates)
+        return _Recognition(mixer, updates).program()
     except BrokenLaw as broken:
         return (broken.obstacle(mixer),)
 
 
-def _program(mixer: Mixer, updates: dict[str, Update]) -> OperatorProgram:
-    outline = Outline(mixer)
-    demands = outline.demands()
-    operators, oriented = [], {}
-    declared = {d.name: d.range for d in mixer.declarations}
-    for state in mixer.states:
-        update = updates[state.name]
-        transposed = _transposed(state, demands[state.name], update.demands())
-        operator, oriented[state.name] = _operator(state, update, transposed, declared)
-        operators.append(operator)
-    names = {d.name for d in mixer.declarations} | {s.name for s in mixer.states}
-    read_out = ReadOut(outline, oriented, names)
-    output = read_out.output()
-    program = OperatorProgram(mixer, tuple(operators), tuple(read_out.reads.values()), output)
-    _check_vectors(program)
-    return program
+def _order(mixer: Mixer, obstacles: list[Obstacle]) -> list[str]:
+    """The states, each after those that its update holds; those that need each other become obstacles."""
+    order: list[str] = []
+    for component in components(mixer):
+        order += component.states[:1]
+        if len(component.states) > 1:
+            order.pop()
+            obstacles.append(_cycle(mixer, component.states).obstacle(mixer))
+    return order
+
+
+def _cycle(mixer: Mixer, states: tuple[str, ...]) -> BrokenLaw:
+    held = state_reads(mixer.state(states[0]).update)
+    other = next(n for n in held if n["name"] in states[1:])
+    return BrokenLaw(f"states that need each other ({', '.join(states)})", other,
+                     "chunked forms compute a state from earlier ones; step form only")  # fmt: skip
+
+
+def _update(state: State) -> Update | Elementwise:
+    """A linear update, or a vector's elementwise one that isn't linear. Raises BrokenLaw."""
+    try:
+        return read_update(state)
+    except BrokenLaw:
+        if ONE in matrix_shape(state.dims):
+            with suppress(BrokenLaw):
+                return read_elementwise(state)
+        raise
+
+
+class _Recognition:
+    """One mixer on its way to operators.
+
+    How a state is contracted is known once everything that holds it is: the output and the states after it. So states
+    are read from the last to the first, and only then written down over each other's reads, from the first to the last.
+    """
+
+    def __init__(self, mixer: Mixer, updates: Mapping[str, Update | Elementwise]) -> None:
+        self.mixer, self.updates = mixer, updates
+        self.elementwise = frozenset(n for n, u in updates.items() if isinstance(u, Elementwise))
+        self.directions = {name: u.direction for name, u in updates.items()}
+        self.declared = {d.name: d.range for d in mixer.declarations}
+        self.demands: dict[str, set[str]] = {name: set() for name in updates}
+        self.outlines: dict[Node, Outline] = {}
+
+    def program(self) -> OperatorProgram:
+        """Raises BrokenLaw."""
+        self._outline(self.mixer.output)
+        drafts: dict[str, Stage] = {}
+        decays: dict[str, DecayFactors] = {}
+        for name, update in reversed(list(self.updates.items())):
+            if isinstance(update, Elementwise):
+                drafts[name] = update
+            else:
+                drafts[name], decays[name] = self._operator(update)
+                list(map(self._outline, decays[name].factors()))
+            list(map(self._outline, drafts[name].vectors()))
+        read_out = ReadOut(self.mixer, {d.name for d in self.mixer.declarations} | set(self.updates))
+        stages = []
+        for name in self.updates:
+            draft = drafts[name]
+            stages.append(draft.mapped(lambda n: self._vector(n, read_out)))
+            if isinstance(draft, Operator):
+                decay = decays[name].mapped(lambda n: read_out.rewritten(self.outlines[n]))
+                read_out.operators[name] = Oriented(draft.transposed, draft.direction, decay)
+        output = tidy(read_out.rewritten(self.outlines[self.mixer.output]))
+        program = OperatorProgram(self.mixer, tuple(stages), tuple(read_out.reads.values()), output)
+        _check_vectors(program)
+        return program
+
+    def _outline(self, root: Node) -> None:
+        """Notes what an expression needs of the states that it holds."""
+        if root not in self.outlines:
+            self.outlines[root] = Outline(self.mixer, root, self.elementwise)
+            for name, found in self.outlines[root].demands().items():
+                self.demands[name] |= found
+
+    def _vector(self, node: Node, read_out: ReadOut) -> Node:
+        rewritten = read_out.rewritten(self.outlines[node])
+        return node if rewritten is node else tidy(rewritten)
+
+    def _operator(self, update: Update) -> tuple[Operator, DecayFactors]:
+        """The operator over the states themselves; what drives it must lie as it does."""
+        state = update.state
+        rows, cols = matrix_shape(state.dims)
+        transposed = _transposed(state, self.demands[state.name], update.demands())
+        if transposed:
+            rows, cols = cols, rows
+        forms = [orient(f, transposed) for f in update.forms]
+        decays = [decay_of(f, state) for f in forms]
+        steps = tuple(micro_step(f, state, d, self.declared, self.directions)
+                      for f, d in zip(forms, decays, strict=True))  # fmt: skip
+        for name, turned in (found for f in forms for found in driving(f)):
+            self.demands[name].add(COLS if turned else ROWS)
+        return Operator(state.name, rows, cols, update.direction, steps, transposed), decays[0]
 
 
 def _transposed(state: State, reads: set[str], erases: set[str]) -> bool:
@@ -72,19 +166,6 @@ def _vector_transposed(state: State, reads: set[str], erases: set[str]) -> bool:
         raise BrokenLaw("a vector state that is read out by value and erased by an inner product", state.update,
                         "chunked forms contract it everywhere or nowhere; step form only")  # fmt: skip
     return VALUE in reads if cols == ONE else VALUE not in reads and COLS in reads | erases
-
-
-def _operator(
-    state: State, update: Update, transposed: bool, declared: dict[str, Interval]
-) -> tuple[Operator, Oriented]:
-    rows, cols = matrix_shape(state.dims)
-    if transposed:
-        rows, cols = cols, rows
-    forms = [orient(f, transposed) for f in update.forms]
-    decays = [decay_of(f, state) for f in forms]
-    steps = tuple(micro_step(f, state, d, declared) for f, d in zip(forms, decays, strict=True))
-    operator = Operator(state.name, rows, cols, update.direction, steps, transposed)
-    return operator, Oriented(transposed, update.direction, decays[0])
 
 
 def _check_vectors(program: OperatorProgram) -> None:

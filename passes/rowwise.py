@@ -22,12 +22,18 @@ from smir.passes.row_softmax import masked_softmax
 class Rowwise:
     """Translates expressions of one mixer for one block (ROW or COL) of tokens.
 
-    `reads` gives the tiles of `read` leaves by name. Raises FormError, with the sub-expression's span, for a
-    per-token matrix that no vector consumes.
+    `reads` gives the tiles of `read` leaves by name, `states` those of elementwise states. Raises FormError, with the
+    sub-expression's span, for a per-token matrix that no vector consumes.
     """
 
-    def __init__(self, mixer: Mixer, block: str = ROW, reads: Callable[[str], Node] | None = None) -> None:
-        self.mixer, self.block, self.reads = mixer, block, reads
+    def __init__(
+        self,
+        mixer: Mixer,
+        block: str = ROW,
+        reads: Callable[[str], Node] | None = None,
+        states: Callable[[Node], Node] | None = None,
+    ) -> None:
+        self.mixer, self.block, self.reads, self.states = mixer, block, reads, states
         self.padding = Padding(mixer.declarations)
         self.done: dict[Node, Node] = {}
 
@@ -63,10 +69,18 @@ class Rowwise:
     def _input(self, node: Node) -> Node:
         return tile.token(node["name"], CHUNK, str(_length(node)), node["offset"], self.block)
 
+    def _position(self, node: Node) -> Node:
+        return tile.position(self.block)
+
     def _read(self, node: Node) -> Node:
         if self.reads is None:
             raise self._refuse(node)
         return self.reads(node["name"])
+
+    def _state(self, node: Node) -> Node:
+        if self.states is None:
+            raise self._refuse(node)
+        return self.states(node)
 
     def _eye(self, node: Node) -> Node:
         return tile.const(1.0)
@@ -83,6 +97,10 @@ class Rowwise:
             return tile.reduce_sum(self.vector(a), 1) if a.type.shape[node["axis"]] != ONE else self.vector(a)
         n = str(a.type.shape[node["axis"]])
         return self.apply(a, tile.broadcast(tile.const(1.0), tile.ONE, n), transposed=node["axis"] == 0)
+
+    def _max(self, node: Node) -> Node:
+        (a,) = node.args
+        return tile.reduce_max(self.vector(a), 1) if a.type.shape[node["axis"]] != ONE else self.vector(a)
 
     def _matmul(self, node: Node) -> Node:
         a, b = node.args
@@ -214,11 +232,14 @@ _VECTOR_RULES: dict[str, Callable[[Rowwise, Node], Node]] = {
     "const": Rowwise._const,
     "param": Rowwise._param,
     "input": Rowwise._input,
+    "position": Rowwise._position,
     "read": Rowwise._read,
+    "state": Rowwise._state,
     "eye": Rowwise._eye,
     "ones": Rowwise._ones,
     "transpose": Rowwise._transpose,
     "sum": Rowwise._sum,
+    "reduce_max": Rowwise._max,
     "matmul": Rowwise._matmul,
     "softmax": Rowwise._softmax,
     "rotate": Rowwise._rotate,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from smir.ir import tile
 from smir.ir.graph import Node, substitute
 from smir.ir.kernel import GIVEN, SAVED, Buffer, KernelPlan
-from smir.ir.tile import BUFFER, Carry, TileLeaf, TileProgram
+from smir.ir.tile import BUFFER, ONE, SCAN, STEP, Carry, TileLeaf, TileProgram
 from smir.passes.adjoint_program import needed
 from smir.passes.crossing import ELEMENT_BYTES, OPERATIONS_PER_BYTE, size
 from smir.passes.partition import partition, partition_values
@@ -55,15 +55,26 @@ class TrainingPlan:
 
 def training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     """Both plans of a training step: the program, and its simplified adjoint, with the values to keep decided on."""
-    plan, values = partition_values(forward)
-    shared = set(adjoint.nodes())
+    # the adjoint of pairs of chunks sees the whole sequence as one chunk
+    pairs = any(s.order not in ("forward", "backward") for s in forward.scans)
+    shared = set() if pairs else set(adjoint.nodes())
+    # the scan form keeps nothing for itself, nor does the step form, whose backward pass would walk the sequence twice
+    handed = {c.name for c in forward.carries if c.load in shared and _is_handed(forward, c)}
+    _, values = partition_values(forward, frozenset(handed))
     taken = {leaf.name for leaf in adjoint.leaves} | {c.name for c in adjoint.carries}
     decided = _decide({name: value for name, value in values.items() if value in shared}, forward, taken)
     loads = {values[v.name]: tile.buffer(v.given, v.rows, v.cols) for v in decided if v.decision == KEPT}
     reading = _reading(adjoint, loads)
     used = set(reading.nodes())
     final = tuple(v if substitute(values[v.name], loads) in used else replace(v, decision=UNUSED) for v in decided)
+    handed -= {n["name"] for n in (values[v.name] for v in final if v.decision != KEPT) if n.op == "load"}
+    plan, _ = partition_values(forward, frozenset(handed))
     return _same_types(TrainingPlan(plan, partition(reading), final))
+
+
+def _is_handed(forward: TileProgram, carry: Carry) -> bool:
+    """Whether a carry is worth a buffer of the forward pass: per token, a vector is and a matrix isn't."""
+    return forward.form == SCAN or (forward.form == STEP and ONE in (carry.rows, carry.cols))
 
 
 def _decide(shared: Mapping[str, Node], program: TileProgram, taken: Collection[str]) -> tuple[SavedValue, ...]:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from smir.ir.tile import QUADRATIC, STEP
+from smir.ir.tile import QUADRATIC, SCAN, STEP
 from smir.passes.cost import C, Cost, T, dimension
 
 LONGEST = 1 << 20
+# Of all pairs of tokens, the most that are worth one block: beyond, arrays of them would fill the memory.
+LARGEST_BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -14,7 +16,8 @@ class Machine:
     """Rates that turn a cost into seconds.
 
     `materialises`: every operation writes its result to memory (numpy), otherwise kernels keep values on chip.
-    `chunk`: tokens per chunk; the quadratic form uses one block of all T tokens where `whole_quadratic`.
+    `chunk`, in the scan form `scan_chunk`: tokens per chunk; the quadratic form uses blocks as large as it can where
+    `whole_quadratic`.
     """
 
     name: str
@@ -24,12 +27,15 @@ class Machine:
     materialises: bool
     chunk: int = 64
     whole_quadratic: bool = False
+    scan_chunk: int = 32
 
     def chunk_of(self, form: str, tokens: int) -> int:
         """Tokens per chunk that this machine uses for a form at this length."""
         if form == STEP:
             return 1
-        return tokens if form == QUADRATIC and self.whole_quadratic else self.chunk
+        if form == SCAN:
+            return self.scan_chunk
+        return min(tokens, LARGEST_BLOCK) if form == QUADRATIC and self.whole_quadratic else self.chunk
 
     def seconds(self, form: str, cost: Cost, tokens: int, sizes: Mapping[str, int], sequences: int = 1) -> float:
         """Predicted time of one call over `sequences` (batch x heads) of `tokens` each."""
@@ -39,11 +45,12 @@ class Machine:
         moved = cost.materialised if self.materialises else cost.moved
         work, traffic, operations = (float(e.subs(values)) for e in (cost.flops, moved, cost.sequential))
         parallel = work / self.flops_per_second + traffic / self.elements_per_second
-        return sequences * parallel + operations * self.seconds_per_operation
+        once = self.seconds(SCAN, cost.once, tokens, sizes) if cost.once else 0.0
+        return sequences * parallel + operations * self.seconds_per_operation + once
 
 
 # Fitted with benchmarks/crossover.py on two cores of an x86-64 server, float32, numpy 2.4.
-NUMPY = Machine("numpy", 4.0e10, 6.0e8, 6.0e-6, materialises=True, whole_quadratic=True)
+NUMPY = Machine("numpy", 4.0e10, 6.0e8, 6.0e-6, materialises=True, whole_quadratic=True, scan_chunk=64)
 # Measured ceilings of one NVIDIA H200: 700e12 bf16 operations, 4.25e12 bytes a second; one launch each loop step.
 GPU = Machine("gpu", 7.0e14, 2.1e12, 2.0e-7, materialises=False)
 MACHINES = {m.name: m for m in (NUMPY, GPU)}

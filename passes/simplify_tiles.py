@@ -46,8 +46,9 @@ def _once(program: TileProgram) -> TileProgram:
     scans = tuple(
         replace(
             s,
-            carries=tuple(replace(c, next=done[c.next]) for c in s.carries),
+            carries=tuple(replace(c, next=done[c.next], start=c.start and done[c.start]) for c in s.carries),
             exports=tuple((name, done[value]) for name, value in s.exports),
+            each=tuple((name, done[value]) for name, value in s.each),
         )
         for s in program.scans
     )

@@ -24,23 +24,27 @@ class Cut:
 
 
 def cut_outputs(outputs: tuple[Output, ...], axes: Iterable[str]) -> Cut | None:
-    """The cut along the first of these axes that divides the outputs; None where one kernel may do it all."""
-    for axis in axes:
-        if axis in (CHUNK, ONE):
-            continue
-        spread = tuple(o for o in outputs if axis in (o.result.rows, o.result.cols) and not _contracts(o.value, axis))
-        rest = tuple(o for o in outputs if o not in spread)
-        gathered = _gathered([o.value for o in rest], axis)
-        if rest and gathered:
-            return Cut(axis, gathered, spread, rest)
-    return None
+    """The cut along the one of these axes that is made with the fewest products; None where one kernel may do it all."""
+    cuts = [c for axis in dict.fromkeys(axes) if axis not in (CHUNK, ONE) and (c := _cut(outputs, axis)) is not None]
+    return min(cuts, key=lambda c: (not c.spread, _products(c.gathered), c.axis), default=None)
+
+
+def _cut(outputs: tuple[Output, ...], axis: str) -> Cut | None:
+    spread = tuple(o for o in outputs if axis in (o.result.rows, o.result.cols) and not _contracts(o.value, axis))
+    rest = tuple(o for o in outputs if o not in spread)
+    gathered = _gathered([o.value for o in rest], axis)
+    return Cut(axis, gathered, spread, rest) if rest and (gathered or spread) else None
+
+
+def _products(values: Iterable[Node]) -> int:
+    return sum(n.op == "dot" for n in walk(values))
 
 
 def _contracts(value: Node, axis: str) -> bool:
-    return any(_removes(n, axis) for n in walk([value]))
+    return any(removes(n, axis) for n in walk([value]))
 
 
-def _removes(node: Node, axis: str) -> bool:
+def removes(node: Node, axis: str) -> bool:
     """Whether the operation sums over the axis."""
     if node.op == "dot":
         return bool(node.args[0].type.cols == axis)
@@ -70,4 +74,4 @@ def _gathered(values: list[Node], axis: str) -> tuple[Node, ...]:
 def _removes_inside(node: Node, axis: str) -> bool:
     """The same for a `level_sum` with all its levels."""
     inside = level_dependent(node.args[0]) if node.op == "level_sum" else ()
-    return _removes(node, axis) or any(_removes(n, axis) for n in inside)
+    return removes(node, axis) or any(removes(n, axis) for n in inside)

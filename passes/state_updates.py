@@ -1,17 +1,18 @@
 """State updates: from the linear form of `S[t]` in the previous state to decay, writes and erases."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from smir.ir.dims import ONE
-from smir.ir.expr import const
+from smir.ir.dims import ONE, Dim
+from smir.ir.expr import const, rotate
 from smir.ir.graph import Node, walk
 from smir.ir.interval import Interval
 from smir.ir.mixer import State, matrix_shape
-from smir.ir.operator import BACKWARD, BEFORE, DECAYED, FORWARD, Decay, Erase, MicroStep, Write
+from smir.ir.operator import BACKWARD, BEFORE, DECAYED, FORWARD, Decay, Erase, MicroStep, Rotation, Write
 from smir.passes.algebra import Factors, expand, pieces, plus, product, same, tidy, total, without
 from smir.passes.broken_laws import BrokenLaw
 from smir.passes.decay_logs import diagonal
+from smir.passes.driven_states import drive, driving_state
 from smir.passes.linear_form import COL, ROW, SUMMED, Linear, LinearReader, Term
 
 # Which contraction of the state its reads or erases need.
@@ -20,23 +21,41 @@ ROWS, COLS, VALUE = "rows", "cols", "value"
 
 @dataclass(frozen=True)
 class DecayFactors:
-    """A decay as lists of factors: what erases and reads of the decayed state carry too."""
+    """A decay as lists of factors, and a rotation as lists of angles: what erases and reads after them carry too."""
 
     scalar: Factors = ()
     rows: Factors = ()
     cols: Factors = ()
+    turned_rows: Factors = ()
+    turned_cols: Factors = ()
 
     @property
     def is_identity(self) -> bool:
-        return not (self.scalar or self.rows or self.cols)
+        return not (self.scalar or self.rows or self.cols or self.turned_rows or self.turned_cols)
 
     def lifted(self, term: Term) -> Term | None:
         """The term over the decayed state that equals this one over the state itself; None when it isn't one."""
         w, a, b = without(term.w, self.scalar), without(term.a, self.rows), without(term.b, self.cols)
-        return None if w is None or a is None or b is None else replace(term, w=w, a=a, b=b)
+        unturned = same(term.turned_rows, self.turned_rows) and same(term.turned_cols, self.turned_cols)
+        if w is None or a is None or b is None or not unturned:
+            return None
+        return replace(term, w=w, a=a, b=b, turned_rows=(), turned_cols=())
+
+    def factors(self) -> Factors:
+        """All factors and angles."""
+        return self.scalar + self.rows + self.cols + self.turned_rows + self.turned_cols
+
+    def mapped(self, change: Callable[[Node], Node]) -> "DecayFactors":
+        """The same of changed expressions."""
+        sides = (self.scalar, self.rows, self.cols, self.turned_rows, self.turned_cols)
+        return DecayFactors(*(tuple(map(change, side)) for side in sides))
 
     def diagonals(self, declared: Mapping[str, Interval]) -> Decay:
         return Decay(*(diagonal(items, declared) for items in (self.scalar, self.rows, self.cols)))
+
+    @property
+    def rotation(self) -> Rotation:
+        return Rotation(total(self.turned_rows), total(self.turned_cols))
 
 
 @dataclass(frozen=True)
@@ -55,7 +74,7 @@ class Update:
 def read_update(state: State) -> Update:
     """The update of one state, linear in its previous value. Raises BrokenLaw."""
     direction, previous = _previous(state)
-    reader = LinearReader([previous] if previous else [], [state.update])
+    reader = LinearReader([previous] if previous else [], [state.name])
     whole = reader.read(state.update)
     for term in whole.terms:
         _check_orientation(term, state)
@@ -137,7 +156,7 @@ def _avoids(root: Node, target: Node, gate: Node) -> bool:
 
 def _form(root: Node, atom: Node, state: State) -> Linear | None:
     try:
-        form = LinearReader([atom], [root]).read(root)
+        form = LinearReader([atom], [state.name]).read(root)
     except BrokenLaw:
         return None
     return form if sum(1 for t in form.terms if is_full(t, state)) == 1 else None
@@ -148,7 +167,7 @@ def _erases(form: Linear, state: State) -> bool:
 
 
 def _keeps(form: Linear, state: State) -> bool:
-    return all(not (t.a or t.b or t.w) for t in form.terms if is_full(t, state))
+    return all(not (t.a or t.b or t.w or t.turned_rows or t.turned_cols) for t in form.terms if is_full(t, state))
 
 
 # ---- forms to operators -----------------------------------------------------------------------------------------
@@ -163,13 +182,19 @@ def orient(form: Linear, transposed: bool) -> Linear:
 
 
 def decay_of(form: Linear, state: State) -> DecayFactors:
-    """The diagonal part of an oriented update form. Raises BrokenLaw when it is a general K x V matrix."""
+    """The diagonal part and the rotation of an oriented update form.
+
+    Raises BrokenLaw when the diagonal is a general K x V matrix, and for a rotation that it doesn't commute with.
+    """
     full = [t for t in form.terms if _is_oriented_full(t, form)]
     if not full:
         return DecayFactors(scalar=(const(0.0),))
     first = full[0]
     if len(full) == 1:
-        return DecayFactors(first.w, first.a, first.b)
+        return _commuting(DecayFactors(first.w, first.a, first.b, first.turned_rows, first.turned_cols), state)
+    if any(t.turned_rows or t.turned_cols for t in full):
+        raise BrokenLaw("a sum of several rotations of the state", state.update,
+                        "chunked forms need one rotation, `rot(theta[t]) @ S[t-1]`; step form only")  # fmt: skip
     if all(same(t.b, first.b) for t in full):
         summed = _sum_products([t.w + t.a for t in full])
         return DecayFactors(cols=first.b, **{"scalar" if summed.type.is_scalar else "rows": (summed,)})
@@ -177,6 +202,13 @@ def decay_of(form: Linear, state: State) -> DecayFactors:
         return DecayFactors(rows=first.a, cols=(_sum_products([t.w + t.b for t in full]),))
     raise BrokenLaw("an elementwise decay over K and V that is no product of a column and a row", state.update,
                     "step form only")  # fmt: skip
+
+
+def _commuting(decay: DecayFactors, state: State) -> DecayFactors:
+    if (decay.rows and decay.turned_rows) or (decay.cols and decay.turned_cols):
+        raise BrokenLaw("a rotation of channels that decay apart from each other", state.update,
+                        "chunked forms rotate pairs of one common decay; step form only")  # fmt: skip
+    return decay
 
 
 def _sum_products(items: list[Factors]) -> Node:
@@ -208,19 +240,40 @@ def _merged(old: Write, value: Node | None, erase: Erase | None) -> Write:
     return Write(old.left, plus(old.value, value), joint)
 
 
-def micro_step(form: Linear, state: State, decay: DecayFactors, declared: Mapping[str, Interval]) -> MicroStep:
-    """One oriented update form as a decay and writes. Raises BrokenLaw."""
-    writes = _Writes()
+def micro_step(
+    form: Linear,
+    state: State,
+    decay: DecayFactors,
+    declared: Mapping[str, Interval],
+    directions: Mapping[str, str],
+) -> MicroStep:
+    """One oriented update form as a decay, writes and drives; `directions` are those of other states.
+
+    Raises BrokenLaw.
+    """
+    writes, drives = _Writes(), []
     for term in form.terms:
         if not _is_oriented_full(term, form):
             _add_erase(writes, term, form, state, decay)
     for piece in pieces(form.const) if form.const is not None else ():
+        driven_by = driving_state(piece)
+        if driven_by is not None:
+            drives.append(drive(piece, driven_by, directions))
+            continue
         if piece.dense or piece.diagonal:
             raise BrokenLaw("a write that is no sum of outer products", form.const or state.update,
                             "write `k[t] @ v[t].T`; as it stands, step form only")  # fmt: skip
         value = tidy(expand(product(piece.scalars + piece.rows), form.cols, ONE))
         writes.add(piece.columns, _left(piece.columns, form), value, None)
-    return MicroStep(decay.diagonals(declared), tuple(writes.found.values()))
+    return MicroStep(decay.diagonals(declared), tuple(writes.found.values()), decay.rotation, tuple(drives))
+
+
+def unturned(term: Term, rows: Dim) -> Term:
+    """The same with a rotation of contracted rows moved to what contracts them: `a' rot S = (rot' a)' S`."""
+    angle = total(term.turned_rows)
+    if angle is None:
+        return term
+    return replace(term, a=(rotate(angle, expand(product(term.a), rows, ONE), inverse=True),), turned_rows=())
 
 
 def _left(columns: Factors, form: Linear) -> Node:
@@ -229,10 +282,10 @@ def _left(columns: Factors, form: Linear) -> Node:
 
 def _add_erase(writes: _Writes, term: Term, form: Linear, state: State, decay: DecayFactors) -> None:
     lifted = decay.lifted(term)
-    when, own = (BEFORE, term) if lifted is None else (DECAYED, lifted)
+    when, own = (BEFORE, unturned(term, form.rows)) if lifted is None else (DECAYED, lifted)
     columns = tuple(f for f in own.w if f.type.rows != ONE and f.type.cols == ONE)
     scalars = tuple(f for f in own.w if f.type.is_scalar)
-    if own.b or len(columns) + len(scalars) != len(own.w):
+    if own.b or own.turned_cols or len(columns) + len(scalars) != len(own.w):
         raise BrokenLaw("an erase whose read is scaled per column", state.update,
                         "low rank means `left @ (a.T @ S)`; step form only")  # fmt: skip
     vector = tidy(expand(product(own.a + scalars), form.rows, ONE))

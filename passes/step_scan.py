@@ -50,7 +50,7 @@ class StepScan:
         value = self.value(node)
         known = next((name for name, v in self.exports.items() if v is value), None)
         if known is None:
-            known = f"handed_{sum(len(s.exports) for s in (*self.earlier, self))}"
+            known = f"handed_{len(self.earlier)}_{len(self.exports)}"
             self.exports[known] = value
         return tile.buffer(known, value.type.rows, value.type.cols)
 

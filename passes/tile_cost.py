@@ -41,6 +41,11 @@ def flops(node: Node, size: Size) -> Any:
     if node.op == "cumsum":
         # many columns are summed at once by a product with a matrix of zeros and ones
         return n if node.type.cols == ONE else 2 * n * size(node.type.rows)
+    if node.op == "scan":
+        # the pair (decay, state) goes up and down a tree over the rows
+        return (6 if node["kind"] == "sum" else 24) * n
+    if node.op == "fold":
+        return elements(node.args[0], size)
     if node.op == "segment_sum":
         return 2 * n
     if node.op == "unit_inverse":

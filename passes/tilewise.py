@@ -62,6 +62,10 @@ def _sum(node: Node, args: list[Node]) -> Node:
     return tile.reduce_sum(args[0], node["axis"])
 
 
+def _max(node: Node, args: list[Node]) -> Node:
+    return tile.reduce_max(args[0], node["axis"])
+
+
 def _softmax(node: Node, args: list[Node]) -> Node:
     return masked_softmax(*args)
 
@@ -79,6 +83,7 @@ _RULES: dict[str, Callable[[Node, list[Node]], Node]] = {
     "matmul": _matmul,
     "transpose": _transpose,
     "sum": _sum,
+    "reduce_max": _max,
     "softmax": _softmax,
     "rotate": _rotate,
 }

@@ -31,7 +31,8 @@ def vjp(node: Node, adjoint: Node, undefined: Set[Node] = frozenset(), infinite:
     raw = RULES[node.op](node, adjoint)
     if node.op == "mul" and not infinite.isdisjoint(node.args):
         raw = tuple(g and _unless_zero(adjoint, g) for g in raw)
-    if node in undefined or (node.op in RISKY and node.type.rows == tile.CHUNK):
+    # rows beyond the end hand a state on unchanged: what comes back through them belongs to it
+    if node.op not in ("scan", "shift") and (node in undefined or (node.op in RISKY and node.type.rows == tile.CHUNK)):
         raw = tuple(g and (tile.valid_rows(g) if g.type.rows == tile.CHUNK else g) for g in raw)
     return tuple(None if g is None else summed_to(g, a) for g, a in zip(raw, node.args, strict=True))
 
@@ -159,6 +160,37 @@ def _rotate(y: Node, g: Node) -> Adjoints:
     return p("neg", turned) if inverse else turned, tile.rotate(theta, g, axis, inverse=not inverse)
 
 
+def _scan(y: Node, g: Node) -> Adjoints:
+    """With c_t the derivative of y_t by y_(t-1): lambda_t = g_t + c_(t+1) lambda_(t+1), a scan the other way.
+
+    The write gets lambda, or where it shares the state with the past its part of it; an additive decay the rest.
+    """
+    decay, write, start = y.args
+    kind, reverse = y["kind"], y["reverse"]
+    before = tile.shift(y, start, reverse)
+    kept = decay if kind == tile.SUM else _share_of_past(kind, decay, write, before)
+    zero = _number(0.0)
+    behind = tile.scan(tile.shift(kept, zero, not reverse), g, zero, reverse=not reverse)
+    past = p("mul", kept, behind)
+    if kind == tile.SUM:
+        return p("mul", behind, before), behind, tile.edge_row(past, not reverse)
+    return past, p("sub", behind, past), tile.edge_row(past, not reverse)
+
+
+def _share_of_past(kind: str, decay: Node, write: Node, before: Node) -> Node:
+    """The derivative of max(decay + before, write), which is 1 where they are equal, or of their logaddexp."""
+    past = p("add", decay, before)
+    if kind == tile.MAX:
+        return p("where", p("le", write, past), _number(1.0), _number(0.0))
+    nothing = p("eq", past, _number(float("-inf")))
+    return p("where", nothing, _number(0.0), p("sigmoid", p("sub", past, write)))
+
+
+def _shift(y: Node, g: Node) -> Adjoints:
+    back = tile.shift(g, _number(0.0), not y["reverse"])
+    return back, tile.edge_row(g, not y["reverse"])
+
+
 RULES: dict[str, Rule] = {
     "add": lambda y, g: (g, g),
     "sub": lambda y, g: (g, p("neg", g)),
@@ -173,11 +205,13 @@ RULES: dict[str, Rule] = {
     "log": lambda y, g: (_unless_zero(g, p("div", g, y.args[0])),),
     "sqrt": _sqrt,
     "abs": _abs,
+    "floor": lambda y, g: (None,),
     "sigmoid": _sigmoid,
     "tanh": _one_minus_square,
     "cos": lambda y, g: (p("neg", p("mul", g, p("sin", y.args[0]))),),
     "sin": lambda y, g: (p("mul", g, p("cos", y.args[0])),),
     "where": _where,
+    "stop": lambda y, g: (None,),
     **{name: lambda y, g: (None,) * len(y.args) for name, op in POINTWISE.items() if op.boolean},
     "dot": _dot,
     "transpose": lambda y, g: (tile.transpose(g),),
@@ -194,4 +228,10 @@ RULES: dict[str, Rule] = {
     "level_mask": lambda y, g: (tile.level_mask(g, y["reverse"]),),
     "level_sum": lambda y, g: (g,),
     "rotate": _rotate,
+    "scan": _scan,
+    "shift": _shift,
+    "edge_row": lambda y, g: (tile.place_row(g, y["reverse"]),),
+    "place_row": lambda y, g: (tile.edge_row(g, y["reverse"]),),
+    "spread": lambda y, g: (tile.fold(g, y["part"]),),
+    "fold": lambda y, g: (tile.spread(g, y.args[0].type.cols, y["part"]),),
 }

@@ -33,6 +33,34 @@ def device_of(array: Array) -> str:
     return CPU if isinstance(array, np.ndarray) else str(array.device)
 
 
+def module_of(array: Array) -> Any:
+    """Numpy or torch itself, for the functions that both spell alike."""
+    return np if isinstance(array, np.ndarray) else sys.modules["torch"]
+
+
+def signature(value: object) -> tuple[Any, ...] | None:
+    """What a call's preparation may depend on, of one argument: shape, type, device, recording; equal for equal ones.
+
+    None for everything but numpy arrays, dense tensors and numbers: those need a closer look every time.
+    """
+    found = type(value)
+    if isinstance(value, np.ndarray):
+        return (value.shape, value.dtype) if found is np.ndarray else None
+    if found in (float, int):
+        return (found,)
+    torch = sys.modules.get("torch")
+    if torch is None or found not in (torch.Tensor, torch.nn.Parameter) or value.is_nested:  # type: ignore[attr-defined]
+        return None
+    tensor: Array = value
+    return tensor.shape, tensor.dtype, tensor.device, tensor.layout, tensor.requires_grad
+
+
+def is_recording() -> bool:
+    """Whether autograd records operations now; never without torch."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.is_grad_enabled())
+
+
 def unreadable(array: Array) -> str | None:
     """Why a tensor's elements can't be read one by one: `sparse`, `nested`, `without data`; None when they can."""
     if isinstance(array, np.ndarray):
@@ -54,10 +82,7 @@ def promote(dtypes: Iterable[str]) -> str:
 
 def wants_gradient(array: Array) -> bool:
     """Whether autograd is recording operations on this array."""
-    torch = sys.modules.get("torch")
-    return (
-        torch is not None and isinstance(array, torch.Tensor) and bool(array.requires_grad and torch.is_grad_enabled())
-    )
+    return kind_of(array) == TORCH and bool(array.requires_grad) and is_recording()
 
 
 def to_numpy(array: Array) -> Array:

@@ -5,70 +5,87 @@ that numpy computes on, CUDA tensors go to Triton kernels as they are. Imported 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 
 from smir.array_kinds import TORCH, convert, dtype_of
 from smir.binding import Bound
-from smir.compiler import Compilation, training_plan
+from smir.compiler import Compilation, adjoint_plan, stateless_training_plan, training_plan
 from smir.errors import GradientError
-from smir.execution import Backend, Results
+from smir.execution import Arrays, Backend, Runner
+from smir.ir.kernel import KernelPlan
 from smir.ir.tile import OUTPUT
 from smir.passes.adjoint_program import PREFIX
 from smir.passes.saved_values import TrainingPlan
 
 Tensor = Any
+FORWARD, BACKWARD, WITH_STATES = "forward", "backward", "backward with states"
 
 
-def run_recorded(done: Compilation, backend: Backend, form: str, bound: Bound, chunk: int) -> Results:
-    """y and the final states of a call, as tensors that know where their gradients come from.
+def recorded_runner(done: Compilation, backend: Backend, form: str, bound: Bound, chunk: int) -> Runner:
+    """Runs calls like this one: y and the final states are tensors that know where their gradients come from.
 
     What is computed, kept and later differentiated depends on which tensors require a gradient. Raises FormError for a
     mixer that only runs as written.
     """
-    call = _Call(
-        plan=training_plan(done, form, bound.recorded),
+    own = None if bound.states else stateless_training_plan(done, form, bound.recorded)
+    return _Call(
+        plan=own or training_plan(done, form, bound.recorded),
+        with_states=None if own is None else adjoint_plan(done, form, bound.recorded),
         backend=backend,
         chunk=chunk,
         device=bound.device,
         arrays=tuple(bound.arrays),
         states=tuple(bound.states),
-        final=tuple(s.name for s in done.spec.states),
+        final=(*(s.name for s in done.spec.states), *done.scaled_states.members),
+        logs=frozenset(done.scaled_states.members),
     )
-    y, *final = _Mixing.apply(call, *bound.arrays.values(), *bound.states.values())
-    return y, dict(zip(call.final, final, strict=True))
 
 
 @dataclass(frozen=True)
 class _Call:
-    """What a recorded operation knows beside its tensors: how to run both passes, and the names of the tensors."""
+    """What a recorded operation knows beside its tensors: how to run both passes, and the names of the tensors.
+
+    It serves every call whose tensors have the same shapes, types, device and recording; `ready` are its two passes,
+    each prepared when it first runs.
+    """
 
     plan: TrainingPlan
+    # the backward pass where final states have cotangents, if that of `plan` doesn't know them
+    with_states: KernelPlan | None
     backend: Backend
     chunk: int
     device: str
     arrays: tuple[str, ...]
     states: tuple[str, ...]
     final: tuple[str, ...]
+    logs: frozenset[str]
+    ready: dict[str, Runner] = field(default_factory=dict)
 
-    @property
+    def __call__(self, arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
+        """y and the final states, recorded."""
+        y, *final = _Mixing.apply(self, *arrays.values(), *states.values())
+        return {OUTPUT: y}, dict(zip(self.final, final, strict=True))
+
+    @cached_property
     def names(self) -> tuple[str, ...]:
         """Of the operation's arguments: inputs and parameters, then initial states."""
         return (*self.arrays, *self.states)
 
-    @property
+    @cached_property
     def read(self) -> tuple[str, ...]:
         """The arguments that the backward pass reads."""
-        plan = self.plan.backward
-        starts = {c.state for k in plan.kernels for loop in k.loops for c in loop.scan.carries}
-        used = {leaf.name for leaf in plan.leaves}
+        plans = [p for p in (self.plan.backward, self.with_states) if p is not None]
+        starts = {c.state for p in plans for k in p.kernels for loop in k.loops for c in loop.scan.carries}
+        used = {leaf.name for p in plans for leaf in p.leaves}
         return tuple(n for n in self.names if n in (starts if n in self.states else used))
 
     def forward(self, tensors: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """y with the final states, and the values that are kept."""
-        results, final = self.run(self.plan.forward, tensors, {})
+        results, final = self.run(FORWARD, self.plan.forward, tensors, {})
         found = [results[OUTPUT], *(final[name] for name in self.final)]
         return list(map(self.tensor, found)), [self.tensor(results[name]) for name in self.plan.kept]
 
@@ -76,18 +93,26 @@ class _Call:
         """Gradients by name, from the kept values and the arguments in `tensors`. A missing cotangent is zero."""
         d_y, *rest = cotangents
         seeds = {PREFIX + name: c for name, c in zip(self.final, rest, strict=True) if c is not None}
-        gradients, of_states = self.run(self.plan.backward, {**tensors, PREFIX + OUTPUT: d_y}, seeds)
+        given = {**tensors, PREFIX + OUTPUT: d_y}
+        if self.with_states is not None and seeds:
+            gradients, of_states = self.run(WITH_STATES, self.with_states, given, seeds)
+        else:
+            gradients, of_states = self.run(BACKWARD, self.plan.backward, given, seeds)
         found = {**gradients, **of_states}
         return {n: self.tensor(found[PREFIX + n]) for n in self.names if PREFIX + n in found}
 
-    def run(self, plan: Any, tensors: Mapping[str, Tensor], seeds: Mapping[str, Tensor]) -> Results:
+    def run(
+        self, which: str, plan: KernelPlan, tensors: Mapping[str, Tensor], seeds: Mapping[str, Tensor]
+    ) -> tuple[Arrays, Arrays]:
         states = {n: t for n, t in tensors.items() if n in self.states}
         arrays = {n: t for n, t in tensors.items() if n not in self.states}
-        return self.backend.run_plan(plan, arrays, {**states, **seeds}, self.chunk)
+        if which not in self.ready:
+            self.ready[which] = self.backend.prepare(plan, arrays, self.chunk)
+        return self.ready[which](arrays, {**states, **seeds})
 
     def tensor(self, array: Any) -> Tensor:
         """A result as a tensor of its own type, numpy's without a copy."""
-        return convert(array, TORCH, dtype_of(array), self.device)
+        return array if isinstance(array, torch.Tensor) else convert(array, TORCH, dtype_of(array), self.device)
 
 
 class _Mixing(torch.autograd.Function):  # type: ignore[misc]
@@ -97,6 +122,7 @@ class _Mixing(torch.autograd.Function):  # type: ignore[misc]
     def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         by_name = dict(zip(call.names, tensors, strict=True))
         found, kept = call.forward(by_name)
+        ctx.mark_non_differentiable(*(t for name, t in zip(call.final, found[1:], strict=True) if name in call.logs))
         ctx.set_materialize_grads(False)
         ctx.call, ctx.output = call, (found[0].shape, found[0].dtype)
         ctx.shapes = [(t.shape, t.dtype) for t in tensors]

@@ -8,7 +8,7 @@ Whatever doesn't fit is one ArgumentError that names the argument, what was foun
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from smir.array_kinds import (
     unreadable,
     wants_gradient,
 )
-from smir.binding_shapes import Layout, check_states, find_layout
+from smir.binding_shapes import check_states, find_layout
 from smir.errors import ArgumentError, RangeError
 from smir.ir.interval import Interval
 from smir.ir.mixer import INPUT, Declaration, Mixer
@@ -35,16 +35,13 @@ Arrays = dict[str, Array]
 
 
 @dataclass(frozen=True)
-class Bound:
-    """A call that fits its mixer.
+class Fit:
+    """How calls with arrays of these shapes, types and devices fit their mixer.
 
-    `arrays` (inputs and parameters) and `states` (those given) are in canonical layout, of the caller's `kind`
-    (`numpy` or `torch`) and `device`. `dtype` is that of the output: what the vector inputs have in common, so that
-    float32 gates beside bfloat16 vectors give a bfloat16 output. `sizes` has the dimension names and `T`.
+    `kind` is the caller's (`numpy` or `torch`). `dtype` is that of the output: what the vector inputs have in common,
+    so that float32 gates beside bfloat16 vectors give a bfloat16 output. `sizes` has the dimension names and `T`.
     """
 
-    arrays: Arrays
-    states: Arrays
     batch: int
     tokens: int
     heads: int
@@ -54,19 +51,25 @@ class Bound:
     dtype: str
     device: str
 
-    @property
-    def recorded(self) -> frozenset[str]:
-        """The arrays and states on which autograd is recording operations, by name."""
-        return frozenset(n for n, a in {**self.arrays, **self.states}.items() if wants_gradient(a))
+    def canonical(self, mixer: Mixer, given: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
+        """Arguments and states by name in canonical layout: numbers become arrays, the head axis is there."""
+        arrays = {name: self._array(value) for name, value in given.items()}
+        if self.has_heads:
+            return arrays, states
+        inputs = {d.name for d in mixer.inputs}
+        arrays = {name: a[:, :, None] if name in inputs else a[None] for name, a in arrays.items()}
+        return arrays, {name: s[:, None] for name, s in states.items()}
+
+    def _array(self, value: Any) -> Array:
+        """The value itself, or a 0-d array of a number."""
+        if not isinstance(value, (int, float)):
+            return value
+        return convert(np.asarray(float(value)), self.kind, "float64" if self.kind == NUMPY else "float32", self.device)
 
     @property
     def state_dtype(self) -> str:
         """Final states are never held in 16 bits."""
         return promote((self.dtype, "float32"))
-
-    def numpy(self) -> tuple[Arrays, Arrays]:
-        """Arrays and states as numpy arrays on the CPU (bfloat16 as float32)."""
-        return {n: to_numpy(a) for n, a in self.arrays.items()}, {n: to_numpy(a) for n, a in self.states.items()}
 
     def output(self, y: Array) -> Array:
         """`[B, T, H, *dims]` in the caller's layout, kind, type and device."""
@@ -82,6 +85,23 @@ class Bound:
         return self.output(y), self.final_states(final_states)
 
 
+@dataclass(frozen=True)
+class Bound(Fit):
+    """A call that fits its mixer: `arrays` (inputs and parameters) and the `states` given, in canonical layout."""
+
+    arrays: Arrays
+    states: Arrays
+
+    @property
+    def recorded(self) -> frozenset[str]:
+        """The arrays and states on which autograd is recording operations, by name."""
+        return frozenset(n for n, a in {**self.arrays, **self.states}.items() if wants_gradient(a))
+
+    def numpy(self) -> tuple[Arrays, Arrays]:
+        """Arrays and states as numpy arrays on the CPU (bfloat16 as float32)."""
+        return {n: to_numpy(a) for n, a in self.arrays.items()}, {n: to_numpy(a) for n, a in self.states.items()}
+
+
 def bind(
     mixer: Mixer,
     args: Sequence[Any],
@@ -94,55 +114,59 @@ def bind(
     Raises ArgumentError for names, kinds, types, devices and shapes that don't fit, and, where `check_ranges` asks
     for it, RangeError for the first value outside its promised range.
     """
-    given = _match(mixer, args, named)
-    states = _state_mapping(mixer, state)
-    everything = {**given, **{f"state {name}": value for name, value in states.items()}}
-    kind, device = _check_kinds(mixer, everything)
-    arrays = {n: _as_array(a, kind, device, mixer.declaration(n)) for n, a in given.items()}
-    _check_types({**arrays, **{f"state {name}": value for name, value in states.items()}}, kind)
-    layout = find_layout(mixer, {name: tuple(a.shape) for name, a in arrays.items()})
-    check_states(mixer, layout, {name: tuple(s.shape) for name, s in states.items()})
+    given, states = match_arguments(mixer, args, named), match_states(mixer, state)
+    bound = bound_to(fit_call(mixer, given, states), mixer, given, states)
     if check_ranges:
-        for d in mixer.declarations:
-            _check_range(d.name, arrays[d.name], d.range)
-    return _bound(mixer, layout, arrays, states, kind, device)
+        check_promises(mixer, given)
+    return bound
 
 
-def _bound(mixer: Mixer, layout: Layout, arrays: Arrays, states: Arrays, kind: str, device: str) -> Bound:
+def bound_to(fit: Fit, mixer: Mixer, given: Arrays, states: Arrays) -> Bound:
+    """A call, its arguments and states by name, that is known to fit its mixer like this."""
+    arrays, states = fit.canonical(mixer, given, states)
+    return Bound(**vars(fit), arrays=arrays, states=states)
+
+
+def fit_call(mixer: Mixer, given: Arrays, states: Arrays) -> Fit:
+    """How arguments and states by name fit the mixer. Raises ArgumentError for what doesn't."""
+    labelled = {f"state {name}": value for name, value in states.items()}
+    kind, device = _check_kinds(mixer, {**given, **labelled})
+    _check_types({**given, **labelled}, kind)
+    layout = find_layout(mixer, {name: tuple(np.shape(a)) for name, a in given.items()})
+    check_states(mixer, layout, {name: tuple(s.shape) for name, s in states.items()})
     vectors = [d.name for d in mixer.inputs if d.dims] or [d.name for d in mixer.inputs]
-    dtype = promote(dtype_of(arrays[name]) for name in vectors)
-    if not layout.has_heads:
-        arrays = {
-            d.name: arrays[d.name][:, :, None] if d.kind == INPUT else arrays[d.name][None] for d in mixer.declarations
-        }
-        states = {name: s[:, None] for name, s in states.items()}
-    return Bound(
-        arrays, states, layout.batch, layout.tokens, layout.heads, layout.has_heads, layout.sizes, kind, dtype, device
-    )
+    dtype = promote(dtype_of(given[name]) for name in vectors)
+    sizes = layout.batch, layout.tokens, layout.heads, layout.has_heads, layout.sizes
+    return Fit(*sizes, kind=kind, dtype=dtype, device=device)
 
 
 # ---- names ------------------------------------------------------------------------------------------------------
 
 
-def _match(mixer: Mixer, args: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments by name, in the order of declaration."""
+def match_arguments(mixer: Mixer, args: Sequence[Any], named: Mapping[str, Any]) -> Arrays:
+    """Arguments by name, in the order of declaration. Raises ArgumentError for missing, unknown and doubled ones."""
     names = [d.name for d in mixer.declarations]
+    given = {**dict(zip(names, args, strict=False)), **named}
+    if len(args) + len(named) != len(names) or given.keys() != set(names):
+        _refuse(mixer, names, args, named)
+    return {name: given[name] for name in names}
+
+
+def _refuse(mixer: Mixer, names: list[str], args: Sequence[Any], named: Mapping[str, Any]) -> NoReturn:
+    """Says which of a call's arguments is wrong."""
     call = f"{mixer.name}({', '.join(names)})"
     if len(args) > len(names):
         raise ArgumentError(
             f"{len(args)} arguments by position, where {call} has {len(names)}", hint=_extra_hint(mixer)
         )
-    given = dict(zip(names, args, strict=False))
-    for name, value in named.items():
+    given = names[: len(args)]
+    for name in named:
         if name in given:
             raise ArgumentError(f"argument {name} is given twice, by position and by name", hint=f"call {call}")
         if name not in names:
             raise ArgumentError(f"{mixer.name} has no argument {name!r}", hint=_suggest(name, names) or f"call {call}")
-        given[name] = value
-    missing = [name for name in names if name not in given]
-    if missing:
-        raise ArgumentError(f"missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}", hint=f"call {call}")
-    return {name: given[name] for name in names}
+    missing = [name for name in names if name not in given and name not in named]
+    raise ArgumentError(f"missing argument{'s' * (len(missing) > 1)} {', '.join(missing)}", hint=f"call {call}")
 
 
 def _extra_hint(mixer: Mixer) -> str | None:
@@ -154,11 +178,12 @@ def _suggest(name: str, names: Sequence[str]) -> str | None:
     return f"did you mean {close[0]}?" if close else None
 
 
-def _state_mapping(mixer: Mixer, state: Any) -> dict[str, Any]:
-    names = [s.name for s in mixer.states]
-    declared = f"the states of {mixer.name} are {', '.join(names)}" if names else f"{mixer.name} has no states"
+def match_states(mixer: Mixer, state: Any) -> Arrays:
+    """The states given, by name. Raises ArgumentError for what is no mapping from state names."""
     if state is None:
         return {}
+    names = [s.name for s in mixer.states]
+    declared = f"the states of {mixer.name} are {', '.join(names)}" if names else f"{mixer.name} has no states"
     if not isinstance(state, Mapping):
         hint = f"state={{'{names[0]}': ...}}" if names else declared
         raise ArgumentError(f"state is a {type(state).__name__}, expected a dictionary from names to arrays", hint=hint)
@@ -216,16 +241,9 @@ def _axes(d: Declaration) -> str:
     return f"[{', '.join([*(['B', 'T', 'H'] if d.kind == INPUT else ['H']), *map(str, d.dims)])}]"
 
 
-def _as_array(value: Any, kind: str, device: str, declaration: Declaration) -> Array:
-    """The value itself, or a 0-d array of a number."""
-    if kind_of(value) is not None:
-        return value
-    return convert(np.asarray(float(value)), kind, "float64" if kind == NUMPY else "float32", device)
-
-
 def _check_types(arrays: Mapping[str, Array], kind: str) -> None:
     for name, array in arrays.items():
-        if dtype_of(array) not in FLOATS[kind]:
+        if kind_of(array) and dtype_of(array) not in FLOATS[kind]:
             hint = f"convert it: {'x.astype(np.float32)' if kind == NUMPY else 'x.float()'}"
             raise ArgumentError(
                 f"{_label(name)} holds {dtype_of(array)}, expected {', '.join(FLOATS[kind])}", hint=hint
@@ -233,6 +251,13 @@ def _check_types(arrays: Mapping[str, Array], kind: str) -> None:
 
 
 # ---- ranges -----------------------------------------------------------------------------------------------------
+
+
+def check_promises(mixer: Mixer, given: Arrays) -> None:
+    """Every argument holds what its declaration promises. Raises RangeError for the first value outside."""
+    for d in mixer.declarations:
+        value = given[d.name]
+        _check_range(d.name, np.asarray(value) if kind_of(value) is None else value, d.range)
 
 
 def _check_range(name: str, array: Array, promised: Interval) -> None:

@@ -1,7 +1,7 @@
 """Shapes of a call: is there a head axis, how large is everything, and does it agree throughout."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smir.errors import ArgumentError, IRError
 from smir.ir.dims import Dim
@@ -41,12 +41,15 @@ def find_layout(mixer: Mixer, shapes: Mapping[str, Shape]) -> Layout:
         if 0 in shape:
             raise ArgumentError(f"argument {name} has shape {_show(shape)}, which is empty",
                                 hint="every axis needs at least one element, T and B too")  # fmt: skip
-    layout = Layout(lead[0], lead[1], lead[2] if has_heads else 1, has_heads, {TIME_NAME: lead[1]}, {})
-    layout.origin.update(dict.fromkeys(("B", "H", TIME_NAME), first))
-    _check_heads(mixer, layout, shapes)
+    most = max((d.name for d in mixer.inputs), key=lambda name: shapes[name][2]) if has_heads else first
+    heads = shapes[most][2] if has_heads else 1
+    layout = Layout(lead[0], lead[1], heads, has_heads, {TIME_NAME: lead[1]}, {})
+    layout.origin.update({"B": first, "H": most, TIME_NAME: first})
+    _check_groups(mixer, layout, shapes)
     _solve(mixer, layout, shapes)
     for d in mixer.declarations:
-        _check_shape(f"argument {d.name}", layout, d.kind, d.dims, shapes[d.name])
+        own = _group_layout(layout, shapes[d.name]) if d.kind == INPUT else layout
+        _check_shape(f"argument {d.name}", own, d.kind, d.dims, shapes[d.name])
     _check_known(mixer, layout)
     return layout
 
@@ -76,18 +79,21 @@ def _has_heads(mixer: Mixer, shapes: Mapping[str, Shape]) -> bool:
     return True in found
 
 
-def _check_heads(mixer: Mixer, layout: Layout, shapes: Mapping[str, Shape]) -> None:
-    """Head groups (an argument with fewer heads than another) are a different thing from a wrong shape: say so."""
-    if not layout.has_heads:
-        return
-    heads = {d.name: shapes[d.name][2] for d in mixer.inputs}
-    most = max(heads, key=lambda name: heads[name])
-    for name, count in heads.items():
-        if count != heads[most] and heads[most] % count == 0:
-            hint = f"repeat {name} {heads[most] // count} times along its head axis"
+def _check_groups(mixer: Mixer, layout: Layout, shapes: Mapping[str, Shape]) -> None:
+    """An input with fewer heads than the others serves groups of heads, all of one size."""
+    for d in mixer.inputs if layout.has_heads else ():
+        count = shapes[d.name][2]
+        if layout.heads % count:
+            most = layout.origin["H"]
             raise ArgumentError(
-                f"argument {name} has {count} heads and {most} {heads[most]}: head groups aren't supported", hint=hint
+                f"argument {d.name} has {count} heads and {most} {layout.heads}",
+                hint=f"every head of {d.name} serves a group of heads: their number must divide {layout.heads}",
             )
+
+
+def _group_layout(layout: Layout, shape: Shape) -> Layout:
+    """The layout with the heads of one input."""
+    return replace(layout, heads=shape[2]) if layout.has_heads else layout
 
 
 def _solve(mixer: Mixer, layout: Layout, shapes: Mapping[str, Shape]) -> None:

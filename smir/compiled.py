@@ -1,19 +1,24 @@
 """What `smir.compile` returns: a mixer that can be called, explained, verified and printed."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smir.binding import bind
+from smir.binding import Bound, bound_to, check_promises, fit_call, match_arguments, match_states
 from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form, training_plan
 from smir.errors import ArgumentError, FormError
-from smir.execution import Backend, backend_for, find_backend
+from smir.execution import Backend, Runner, backend_for, find_backend, forward_runner
+from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.sizes import TIME_NAME
-from smir.ir.tile import STEP
+from smir.ir.tile import OUTPUT, SCAN, STEP
+from smir.prepared import PreparedCall, PreparedCalls, call_key
 from smir.sampling import check_counts, check_sizes, dimension_names
+from smir.scaled_states import ScaledStates
 from smir.source import Source
 from smir.specs import find_spec
 
@@ -35,7 +40,7 @@ def compile(
 ) -> "CompiledMixer":
     """Compiles a spec: a library name, a path, or the text itself (it has a newline or begins with `mixer`).
 
-    `form` is `step`, `chunked` or `quadratic`; without it every call takes the cheapest legal one at its sizes.
+    `form` is `step`, `scan`, `chunked` or `quadratic`; without it every call takes the cheapest legal one at its sizes.
     `backend` is `numpy` or `triton`; without it the arrays decide: CUDA tensors run on Triton, all others on numpy.
     `chunk` is the number of tokens per chunk. Raises SmirError for everything that is wrong with them.
     """
@@ -68,6 +73,7 @@ class CompiledMixer:
         self.compilation = compilation
         self.backend = backend
         self._form, self._chunk = form, chunk
+        self._prepared = PreparedCalls()
         self._choices: dict[tuple[Any, ...], str] = {}
         self._trained: dict[frozenset[str], dict[str, Cost]] = {}
 
@@ -84,24 +90,70 @@ class CompiledMixer:
     ) -> Any:
         """y `[B, T, H, dims...]` in the arrays' own type and on their device, and with `return_state` the final states.
 
-        `state` maps the spec's state names to arrays `[B, H, dims...]`, with which the mixer goes on. `check_ranges`
-        checks the values against the ranges that the spec promises. Raises SmirError before anything runs.
+        `state` maps the spec's state names to arrays `[B, H, dims...]`, with which the mixer goes on. A stabilised
+        state S comes back as the mantissa of S e^S_log, beside `S_log`, and may be given so. `check_ranges` checks the
+        values against the ranges that the spec promises. Raises SmirError before anything runs.
         """
-        bound = bind(self.spec, args, named, state, check_ranges=check_ranges)
+        given, states = match_arguments(self.spec, args, named), match_states(self.scaled_states.interface, state)
+        key = call_key(self.backend, given, states)
+        call = self._prepared.find(key)
+        if call is None:
+            call = self._prepare(given, states)
+            self._prepared.keep(key, call)
+        if check_ranges:
+            check_promises(self.spec, given)
+        arrays, states = call.fit.canonical(self.spec, given, states)
+        results, final = call.run(arrays, self.scaled_states.carried(states, call.fit.sizes))
+        if not return_state:
+            return call.fit.output(results[OUTPUT])
+        # a masked operator's recurrence has states of its own, which no call could give back
+        return call.fit.restore(results[OUTPUT], self.scaled_states.given_back(final))
+
+    def _prepare(self, given: dict[str, Any], states: dict[str, Any]) -> PreparedCall:
+        """Chooses backend, form and chunk for a call, and makes its kernels ready. Raises SmirError for a wrong one."""
+        fit = fit_call(self.scaled_states.interface, given, states)
+        bound = bound_to(fit, self.spec, given, states)
+        bound = replace(bound, states=self.scaled_states.carried(bound.states, bound.sizes))
         backend = self._backend(self.backend or backend_for(bound))
         sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
         costs = self._training_costs(bound.recorded) if bound.recorded else self._costs
         form = self._form or self._cheapest(costs, backend.machine, bound.tokens, bound.batch * bound.heads, sizes)
+        return PreparedCall(fit, self._runner(backend, form, bound))
+
+    def _runner(self, backend: Backend, form: str, bound: Bound) -> Runner:
+        if form == CONVOLUTION:
+            return self._convolver(backend, bound)
         chunk = self._chunk if self._chunk and form != STEP else backend.chunk_for(form, bound)
         if bound.recorded:
-            from smir.autograd import run_recorded
+            from smir.autograd import recorded_runner
 
-            y, final = run_recorded(self.compilation, backend, form, bound, chunk)
-        else:
-            y, final = backend.run(self.compilation, form, bound, chunk)
-        # a masked operator's recurrence has states of its own, which no call could give back
-        own = {s.name: final[s.name] for s in self.spec.states}
-        return bound.restore(y, own) if return_state else bound.output(y)
+            return recorded_runner(self.compilation, backend, form, bound, chunk)
+        return forward_runner(self.compilation, backend, form, bound, chunk)
+
+    def _convolver(self, backend: Backend, bound: Bound) -> Runner:
+        """The convolution form: every part is a compiled mixer of its own."""
+        from smir.convolution import Convolver
+        from smir.form_costs import part_form
+
+        done, program = self.compilation, self.compilation.convolution
+        assert program is not None, "the form has been found to be legal"
+        forms = {part: part_form(done, part) for part in done.parts}
+        parts = {p: CompiledMixer(done.parts[p], form, backend.name, self._chunk) for p, form in forms.items()}
+        # what knows the final states goes along the whole sequence
+        whole = SCAN if SCAN in done.plans else STEP
+
+        def call(part: Mixer, arrays: Mapping[str, Any], states: Mapping[str, Any]) -> Any:
+            return parts[part](**arrays, state=states)
+
+        def sweep(arrays: Mapping[str, Any], states: Mapping[str, Any]) -> Mapping[str, Any]:
+            return self._runner(backend, whole, bound)(arrays, states)[1]
+
+        return Convolver(program, call, sweep)
+
+    @cached_property
+    def scaled_states(self) -> ScaledStates:
+        """How a call's states become those that programs carry, and back."""
+        return self.compilation.scaled_states
 
     # ---- facts --------------------------------------------------------------------------------------------------
 
@@ -213,6 +265,8 @@ class CompiledMixer:
 
     def emit(self, folder: str | Path, backend: str | None = None) -> tuple[Path, ...]:
         """Writes the source files into the folder, which is made if need be, and returns their paths."""
+        if not isinstance(folder, (str, PathLike)):
+            raise ArgumentError(f"the folder to write to is no path: {folder!r}", hint="for example emit('kernels')")
         folder, files = Path(folder), self.sources(backend)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -228,17 +282,16 @@ class CompiledMixer:
 
     @cached_property
     def _costs(self) -> "dict[str, Cost]":
-        from smir.passes.cost import plan_cost
+        from smir.form_costs import form_costs
 
-        return {form: plan_cost(plan) for form, plan in self.compilation.plans.items()}
+        return form_costs(self.compilation)
 
     def _training_costs(self, wanted: frozenset[str]) -> "dict[str, Cost]":
         """Those of a forward and a backward pass, for these gradients."""
         if wanted not in self._trained:
-            from smir.passes.cost import plan_cost
+            from smir.form_costs import training_costs
 
-            plans = {form: training_plan(self.compilation, form, wanted) for form in self.compilation.plans}
-            self._trained[wanted] = {f: plan_cost(p.forward) + plan_cost(p.backward) for f, p in plans.items()}
+            self._trained[wanted] = training_costs(self.compilation, wanted)
         return self._trained[wanted]
 
     def _backend(self, name: str | None) -> Backend:

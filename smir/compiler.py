@@ -8,22 +8,27 @@ gradients are asked for (`training_plan`).
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from smir.errors import FormError
+from smir.ir.convolution import CONVOLUTION, ConvolutionProgram
+from smir.ir.dims import ONE
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.operator import Obstacle, OperatorProgram
-from smir.ir.tile import CHUNKED, QUADRATIC, STEP, TileProgram
+from smir.ir.pairs import PairProgram
+from smir.ir.tile import CHUNKED, QUADRATIC, SCAN, STEP, TileProgram
 from smir.source import Source
 
 if TYPE_CHECKING:
     from smir.passes.saved_values import TrainingPlan
+    from smir.scaled_states import ScaledStates
 
 # The spec as written, evaluated over the whole sequence by the mixer interpreter: legal when no other form is.
 DIRECT = "direct"
-FORMS = (STEP, CHUNKED, QUADRATIC)
+FORMS = (STEP, SCAN, CHUNKED, QUADRATIC, CONVOLUTION)
 
 
 @dataclass(frozen=True)
@@ -31,16 +36,21 @@ class Compilation:
     """What is known about one spec after the stages so far.
 
     `mixer` is the spec as written; `recurrence` the same as step equations; `operators` its recognised
-    algebra; `tiles` and `plans` the programs by form; `obstacles` says by form why it is missing.
+    algebra, `pairs` that of a masked operator which has no step equations; `convolution` what is linear and
+    time-invariant in it; `tiles` and `plans` the programs by form; `obstacles` says by form why it is missing,
+    `remarks` what else couldn't be done.
     """
 
     source: Source
     mixer: Mixer | None = None
     recurrence: Mixer | None = None
     operators: OperatorProgram | None = None
+    pairs: PairProgram | None = None
+    convolution: ConvolutionProgram | None = None
     tiles: Mapping[str, TileProgram] = field(default_factory=dict)
     plans: Mapping[str, KernelPlan] = field(default_factory=dict)
     obstacles: Mapping[str, tuple[Obstacle, ...]] = field(default_factory=dict)
+    remarks: tuple[Obstacle, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     # What gradients were asked for, by form and names: derived from the fields above whenever somebody asks.
     gradients: dict[tuple[str, frozenset[str]], "Gradients"] = field(
@@ -53,10 +63,23 @@ class Compilation:
         assert self.mixer is not None, "not parsed yet"
         return self.mixer
 
+    @cached_property
+    def scaled_states(self) -> "ScaledStates":
+        """How the spec's states and those that programs carry belong together."""
+        from smir.scaled_states import ScaledStates
+
+        return ScaledStates(self.spec, self.recurrence or self.spec)
+
+    @cached_property
+    def parts(self) -> "Mapping[Mixer, Compilation]":
+        """The mixers that the convolution form is made of, compiled."""
+        return {part: compile_mixer(part) for part in (self.convolution.parts() if self.convolution else ())}
+
     @property
     def forms(self) -> tuple[str, ...]:
         """The legal forms."""
-        return tuple(f for f in FORMS if f in self.plans) or (DIRECT,)
+        convolved = (CONVOLUTION,) if self.convolution else ()
+        return tuple(f for f in FORMS if f in (*self.plans, *convolved)) or (DIRECT,)
 
     def blocked(self, forms: tuple[str, ...], why: tuple[Obstacle, ...]) -> "Compilation":
         """The same with these forms ruled out."""
@@ -67,14 +90,14 @@ class Compilation:
 class Gradients:
     """What is known about the backward pass of one form after the stages so far.
 
-    `forward` is the form's tile program and `differentiable` the one that is differentiated in its place; `adjoint`
-    computes the gradients `wanted` (names of inputs, parameters, initial states), `plan` is it as kernels that start
-    from the inputs alone, and `training` the forward and the backward kernels of a training step, with the values that
-    the one keeps for the other.
+    `forward` is the form's tile program and `differentiable` what is differentiated in its place; `adjoint` computes
+    the gradients `wanted` (names of inputs, parameters, initial states), `plan` is it as kernels that start from the
+    inputs alone, and `training` the forward and the backward kernels of a training step, with the values that the one
+    keeps for the other.
     """
 
     forward: TileProgram
-    differentiable: TileProgram
+    differentiable: TileProgram | PairProgram
     wanted: frozenset[str]
     adjoint: TileProgram | None = None
     plan: KernelPlan | None = None
@@ -105,8 +128,17 @@ class Options:
 
 def compile_spec(source: Source, options: Options = Options()) -> Compilation:
     """All stages in order. Raises SmirError for a spec that isn't one."""
-    done = Compilation(source)
-    for stage in STAGES:
+    return _run(STAGES, Compilation(source), options)
+
+
+def compile_mixer(mixer: Mixer, options: Options = Options()) -> Compilation:
+    """The same for a mixer that the compiler made itself."""
+    source = mixer.source or Source(mixer.name, "")
+    return _run(STAGES[1:], Compilation(source, mixer=mixer), options)
+
+
+def _run(stages: tuple[Stage[Compilation], ...], done: Compilation, options: Options) -> Compilation:
+    for stage in stages:
         start = perf_counter()
         done = stage.run(done)
         elapsed = perf_counter() - start
@@ -147,6 +179,16 @@ def _masks_to_states(c: Compilation) -> Compilation:
     return c.blocked(FORMS, found) if isinstance(found, tuple) else replace(c, recurrence=found)
 
 
+def _stabilise(c: Compilation) -> Compilation:
+    """Unbounded exponential gates relative to running maxima; a spec where that can't be done stays as it is."""
+    if c.recurrence is None:
+        return c
+    from smir.passes.stabilise import stabilise
+
+    found = stabilise(c.recurrence)
+    return replace(c, remarks=(*c.remarks, found)) if isinstance(found, Obstacle) else replace(c, recurrence=found)
+
+
 def _recognise(c: Compilation) -> Compilation:
     if c.recurrence is None:
         return c
@@ -156,19 +198,61 @@ def _recognise(c: Compilation) -> Compilation:
     return c.blocked((CHUNKED, QUADRATIC), found) if isinstance(found, tuple) else replace(c, operators=found)
 
 
+def _impulse_response(c: Compilation) -> Compilation:
+    """What is linear and time-invariant as convolutions."""
+    if c.recurrence is None:
+        return c
+    from smir.passes.impulse_response import impulse_response
+
+    found = impulse_response(c.recurrence)
+    return c.blocked((CONVOLUTION,), found) if isinstance(found, tuple) else replace(c, convolution=found)
+
+
+def _recognise_pairs(c: Compilation) -> Compilation:
+    """What has no step equations as reads over pairs of positions."""
+    if c.recurrence is not None:
+        return c
+    from smir.passes.recognise_pairs import recognise_pairs
+
+    found = recognise_pairs(c.spec)
+    return c if isinstance(found, tuple) else replace(c, pairs=found)
+
+
 def _lower(c: Compilation) -> Compilation:
     """Tile programs of all forms; the lowerings simplify as they go."""
+    if c.pairs is not None:
+        from smir.passes.lower_pairs import lower_pairs
+
+        others = {form: why for form, why in c.obstacles.items() if form != QUADRATIC}
+        return _lowered(replace(c, obstacles=others), QUADRATIC, lower_pairs, c.pairs)
     if c.recurrence is None:
         return c
     from smir.passes.lower_chunked import lower_chunked
     from smir.passes.lower_quadratic import lower_quadratic
+    from smir.passes.lower_scan import lower_scan
     from smir.passes.lower_step import lower_step
 
     c = _lowered(c, STEP, lower_step, c.recurrence)
-    if c.operators is not None:
+    contracted = [o.state for o in c.operators.operators if o.rows != ONE] if c.operators else []
+    rotating = [o.state for o in c.operators.operators if o.rotation.kind] if c.operators else []
+    if c.operators is not None and (contracted or rotating):
         c = _lowered(c, CHUNKED, lower_chunked, c.operators)
         c = _lowered(c, QUADRATIC, lower_quadratic, c.operators)
-    return c
+    if CHUNKED in c.tiles and contracted:
+        return c.blocked((SCAN,), _not_by_value(contracted))
+    c = _lowered(c, SCAN, lower_scan, c.recurrence)
+    by_value = c.operators is not None and not contracted and not rotating
+    return c.blocked((CHUNKED, QUADRATIC), _NOTHING_CONTRACTED) if by_value else c
+
+
+# A state that stays a vector or number for each token has nothing that products of chunks would speed up.
+_NOTHING_CONTRACTED = (Obstacle("every state is used by value, none is contracted: scan"),)
+
+
+def _not_by_value(states: list[str]) -> tuple[Obstacle, ...]:
+    verb = "is contracted by its reads" if len(states) == 1 else "are contracted by their reads"
+    names = ", ".join(f"`{s}`" for s in states)
+    return (Obstacle(f"scan carries every state by value; {names} {verb}: chunked"),)
 
 
 def _lowered(c: Compilation, form: str, lower: Callable[[Any], TileProgram], ir: Any) -> Compilation:
@@ -181,14 +265,18 @@ def _lowered(c: Compilation, form: str, lower: Callable[[Any], TileProgram], ir:
 
 def _partition(c: Compilation) -> Compilation:
     from smir.passes.partition import partition
+    from smir.passes.stops import unmarked
 
-    return replace(c, plans={form: partition(program) for form, program in c.tiles.items()})
+    return replace(c, plans={form: partition(unmarked(program)) for form, program in c.tiles.items()})
 
 
 STAGES = (
     Stage("parse", "mixer", _parse),
     Stage("masks_to_states", "recurrence", _masks_to_states),
+    Stage("stabilise", "recurrence", _stabilise),
     Stage("recognise", "operators", _recognise),
+    Stage("recognise pairs", "pairs", _recognise_pairs),
+    Stage("impulse response", "convolution", _impulse_response),
     Stage("lower", "tiles", _lower),
     Stage("partition", "plans", _partition),
 )
@@ -211,20 +299,45 @@ def training_plan(done: Compilation, form: str, wanted: frozenset[str], options:
     return _made(gradients(done, form, wanted, options).training)
 
 
+def stateless_training_plan(
+    done: Compilation, form: str, wanted: frozenset[str], options: Options = Options()
+) -> "TrainingPlan | None":
+    """Where a form has backward kernels of its own only for calls that start from zero states and don't ask for final
+    ones: the plans of a training step of such a call. The cotangents of final states must be absent."""
+    if form != QUADRATIC or done.operators is None or not wanted <= {d.name for d in done.spec.declarations}:
+        return None
+    from smir.passes.operators_to_pairs import operators_to_pairs
+
+    key = f"{form} without states", wanted
+    if key not in done.gradients:
+        pairs = operators_to_pairs(done.operators)
+        if pairs is None:
+            return None
+        done.gradients[key] = _differentiated(Gradients(done.tiles[form], pairs, wanted), options)
+    return done.gradients[key].training
+
+
 def gradients(done: Compilation, form: str, wanted: frozenset[str], options: Options = Options()) -> Gradients:
     """All adjoint stages in order, once for each form and each set of names. Raises FormError for the direct form."""
     require_form(done, form)
     if form == DIRECT:
         raise FormError(f"{done.spec.name} has no gradients: it only runs as written",
                         hint="`explain` says which law rules programs, and so their adjoints, out")  # fmt: skip
+    if form == CONVOLUTION:
+        raise FormError("convolutions are differentiated by torch, each part with a plan of its own",
+                        hint="call the mixer with tensors that require a gradient")  # fmt: skip
     key = form, wanted
     if key not in done.gradients:
-        known = Gradients(done.tiles[form], _differentiable(done, form), wanted)
-        for stage in ADJOINT_STAGES:
-            known = stage.run(known)
-            _inspect(stage, known, options)
-        done.gradients[key] = known
+        done.gradients[key] = _differentiated(Gradients(done.tiles[form], _differentiable(done, form), wanted), options)
     return done.gradients[key]
+
+
+def _differentiated(known: Gradients, options: Options) -> Gradients:
+    """After all adjoint stages."""
+    for stage in ADJOINT_STAGES:
+        known = stage.run(known)
+        _inspect(stage, known, options)
+    return known
 
 
 def _made(product: Product | None) -> Product:
@@ -232,12 +345,14 @@ def _made(product: Product | None) -> Product:
     return product
 
 
-def _differentiable(c: Compilation, form: str) -> TileProgram:
-    """The tile program whose adjoint is the form's backward pass.
+def _differentiable(c: Compilation, form: str) -> TileProgram | PairProgram:
+    """What is differentiated for the form's backward pass: its tile program, or reads over pairs of positions.
 
     A quadratic form that visits pairs of chunks has none of its own; as one chunk of the whole sequence it is the
     chunked program.
     """
+    if c.pairs is not None:
+        return c.pairs
     program = c.tiles[form]
     if form != QUADRATIC or all(s.order in ("forward", "backward") for s in program.scans):
         return program
@@ -246,14 +361,18 @@ def _differentiable(c: Compilation, form: str) -> TileProgram:
 
 def _differentiate(g: Gradients) -> Gradients:
     from smir.passes.adjoint_program import adjoint_program
+    from smir.passes.pair_adjoint import pair_adjoint
 
+    if isinstance(g.differentiable, PairProgram):
+        return replace(g, adjoint=pair_adjoint(g.differentiable, g.wanted))
     return replace(g, adjoint=adjoint_program(g.differentiable, g.wanted))
 
 
 def _simplify(g: Gradients) -> Gradients:
     from smir.passes.simplify_tiles import simplify
+    from smir.passes.stops import unmarked
 
-    return replace(g, adjoint=simplify(_made(g.adjoint)))
+    return replace(g, adjoint=simplify(unmarked(_made(g.adjoint))))
 
 
 def _partition_adjoint(g: Gradients) -> Gradients:
@@ -263,9 +382,13 @@ def _partition_adjoint(g: Gradients) -> Gradients:
 
 
 def _save_values(g: Gradients) -> Gradients:
+    from smir.passes.pair_training import pair_training_plan
     from smir.passes.saved_values import training_plan as plan
+    from smir.passes.stops import unmarked
 
-    return replace(g, training=plan(g.forward, _made(g.adjoint)))
+    if isinstance(g.differentiable, PairProgram):
+        return replace(g, training=pair_training_plan(unmarked(g.forward), _made(g.adjoint)))
+    return replace(g, training=plan(unmarked(g.forward), _made(g.adjoint)))
 
 
 ADJOINT_STAGES = (
@@ -284,6 +407,8 @@ def products(stage: Stage[Known], done: Known) -> dict[str, Any]:
     value = getattr(done, stage.product)
     if stage.product == "training":
         return {f"{stage.name} (forward)": value.forward, f"{stage.name} (backward)": value.backward}
+    if isinstance(value, ConvolutionProgram):
+        return {f"{stage.name} ({number}, {part.name})": part for number, part in enumerate(value.parts())}
     if isinstance(value, Mapping):
         return {f"{stage.name} ({form})": ir for form, ir in value.items()}
     return {} if value is None else {stage.name: value}

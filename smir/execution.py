@@ -2,36 +2,37 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smir.array_kinds import TORCH, to_numpy
+from smir.array_kinds import TORCH, kind_of, to_numpy
 from smir.binding import Bound
 from smir.compiler import DIRECT, Compilation
 from smir.errors import BackendError, FormError
 from smir.ir.kernel import KernelPlan
+from smir.ir.mixer import Mixer
 from smir.ir.sizes import TIME_NAME
 from smir.ir.tile import OUTPUT, STEP
 
 if TYPE_CHECKING:
     from smir.passes.select_form import Machine
 
-Results = tuple[Any, Mapping[str, Any]]
 Arrays = Mapping[str, Any]
+# Runs a plan on arrays and states by name: its tensors (results, and the values it keeps) and its final states.
+Runner = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`run` gives y and the final states of a call in canonical layout; `sources` the program's files by name.
+    """`prepare(plan, arrays, chunk)` makes any plan, forward or adjoint, ready to run; `sources` are files by name.
 
-    `run_plan(plan, arrays, states, chunk)` runs any plan, forward or adjoint, on the caller's arrays: its tensors by
-    name (results, and the values it keeps) and its final states. `chunk_for` gives the tokens a chunk of a call in this
-    form that doesn't say.
+    The runner takes arrays of the shapes, types and devices that it was prepared for, in canonical layout. `chunk_for`
+    gives the tokens a chunk of a call in this form that doesn't say.
     """
 
     name: str
     machine_name: str
-    run: Callable[[Compilation, str, Bound, int], Results]
-    run_plan: Callable[[KernelPlan, Arrays, Arrays, int], tuple[Arrays, Arrays]]
+    prepare: Callable[[KernelPlan, Arrays, int], Runner]
     sources: Callable[[Compilation, str, int], dict[str, str]]
     chunk_for: Callable[[str, Bound], int]
 
@@ -55,21 +56,30 @@ def backend_for(bound: Bound) -> str:
     return "triton" if bound.device.startswith("cuda") else "numpy"
 
 
-def _run_numpy(done: Compilation, form: str, bound: Bound, chunk: int) -> Results:
+def forward_runner(done: Compilation, backend: Backend, form: str, bound: Bound, chunk: int) -> Runner:
+    """Runs this form of a mixer on calls like this one. Raises FormError and BackendError for what can't run."""
+    if form == DIRECT and backend.name == "numpy":
+        return partial(_run_as_written, done.recurrence or done.spec)
+    return backend.prepare(_plan(done, form, backend.name), bound.arrays, chunk)
+
+
+def _run_as_written(spec: Mixer, arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
     from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 
-    if form == DIRECT:
-        return run_mixer(done.spec, *bound.numpy())
-    results, final = _run_numpy_plan(done.plans[form], bound.arrays, bound.states, chunk)
-    return results[OUTPUT], final
+    y, final = run_mixer(spec, *({n: to_numpy(a) for n, a in given.items()} for given in (arrays, states)))
+    return {OUTPUT: y}, final
 
 
-def _run_numpy_plan(plan: KernelPlan, arrays: Arrays, states: Arrays, chunk: int) -> tuple[Arrays, Arrays]:
+def _prepare_numpy(plan: KernelPlan, arrays: Arrays, chunk: int) -> Runner:
     """CPU tensors of 32 and 64 bits share their memory with the arrays that this runs on."""
-    from smir.backends.numpy_reference.plan_interpreter import run_results
+    from smir.backends.numpy_reference import plan_interpreter
 
     read = {leaf.name for leaf in plan.leaves} | {b.name for b in plan.given}
-    return run_results(plan, _native({n: arrays[n] for n in read}), _native(states), chunk=chunk)
+
+    def run(arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
+        return plan_interpreter.run_results(plan, _native({n: arrays[n] for n in read}), _native(states), chunk=chunk)
+
+    return run
 
 
 def _native(arrays: Arrays) -> dict[str, Any]:
@@ -93,22 +103,16 @@ def _triton_chunk(form: str, bound: Bound) -> int:
 
     short = {a.dtype for a in bound.arrays.values() if a.dtype.itemsize < 4}
     sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
-    return 1 if form == STEP else default_chunk(sizes, float32=len(short) != 1)
+    return 1 if form == STEP else default_chunk(sizes, float32=len(short) != 1, form=form)
 
 
-def _run_triton(done: Compilation, form: str, bound: Bound, chunk: int) -> Results:
-    if bound.kind != TORCH:
+def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int) -> Runner:
+    if any(kind_of(a) != TORCH for a in arrays.values()):
         hint = "move them with torch.from_numpy(x).cuda(), or use backend='numpy'"
         raise BackendError("Triton kernels take CUDA tensors, and the arguments are numpy arrays", hint=hint)
-    from smir.backends.triton_gpu.runtime import run_triton
+    from smir.backends.triton_gpu.runtime import prepare
 
-    return run_triton(_plan(done, form, "triton"), bound.arrays, bound.states, chunk=chunk)
-
-
-def _run_triton_plan(plan: KernelPlan, arrays: Arrays, states: Arrays, chunk: int) -> tuple[Arrays, Arrays]:
-    from smir.backends.triton_gpu.runtime import run_triton_results
-
-    return run_triton_results(plan, arrays, states, chunk=chunk)
+    return prepare(plan, arrays, chunk)
 
 
 def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
@@ -125,6 +129,6 @@ def _plan(done: Compilation, form: str, backend: str) -> Any:
 
 
 BACKENDS = {
-    "numpy": Backend("numpy", "numpy", _run_numpy, _run_numpy_plan, _numpy_sources, _numpy_chunk),
-    "triton": Backend("triton", "gpu", _run_triton, _run_triton_plan, _triton_sources, _triton_chunk),
+    "numpy": Backend("numpy", "numpy", _prepare_numpy, _numpy_sources, _numpy_chunk),
+    "triton": Backend("triton", "gpu", _prepare_triton, _triton_sources, _triton_chunk),
 }

@@ -5,9 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from smir.compiler import DIRECT, FORMS, Compilation, training_plan
-from smir.ir.operator import Operator
-from smir.ir.tile import STEP
-from smir.passes.cost import C, Cost, plan_cost, size
+from smir.form_costs import form_costs
+from smir.ir.operator import Operator, OperatorProgram, Stage
+from smir.ir.pairs import SOFTMAX, PairRead
+from smir.ir.tile import SCAN, STEP
+from smir.passes.cost import C, Cost, size
+from smir.passes.lower_scan import state_kinds
+from smir.passes.pair_distances import admitted
 from smir.passes.saved_values import KEPT, UNUSED, SavedValue
 from smir.passes.select_form import GPU, NUMPY, Machine, crossovers, select_form
 
@@ -26,11 +30,13 @@ class Explanation:
     costs: Mapping[str, Mapping[str, str]]
     crossovers: Mapping[str, tuple[str, ...]]
     choices: Mapping[str, Mapping[int, str]]
+    reads: tuple[dict[str, str], ...] = ()
     training: tuple[dict[str, Any], ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {"mixer": self.mixer, "states": list(self.states), "forms": list(self.forms), "chosen": self.chosen,
+        return {"mixer": self.mixer, "states": list(self.states), "reads": list(self.reads),
+                "forms": list(self.forms), "chosen": self.chosen,
                 "obstacles": {f: list(o) for f, o in self.obstacles.items()}, "costs": self.costs,
                 "crossovers": {m: list(c) for m, c in self.crossovers.items()},
                 "choices": self.choices, "training": list(self.training), "notes": list(self.notes)}  # fmt: skip
@@ -38,6 +44,7 @@ class Explanation:
     def __str__(self) -> str:
         lines = [f"mixer {self.mixer}"]
         lines += [f"  state {s['name']} ({s['shape']}): {s['transition']}, {s['direction']}" for s in self.states]
+        lines += [f"  read {r['name']} ({r['shape']}): {r['weights']}, {r['positions']}" for r in self.reads]
         lines += [f"  forms: {', '.join(self.forms)}; chosen: {self.chosen}"]
         lines += [f"  no {form} form: {why}" for form, reasons in self.obstacles.items() for why in reasons]
         for form, cost in self.costs.items():
@@ -69,7 +76,7 @@ class Explanation:
 
 def explain(done: Compilation, chosen: str, sizes: Mapping[str, int]) -> Explanation:
     """Everything known about the choice of a form; the crossovers are those at these `sizes` of the dimensions."""
-    costs = {form: plan_cost(plan) for form, plan in done.plans.items()}
+    costs = form_costs(done)
     crossed, choices = {}, {}
     for machine in (NUMPY, GPU) if costs else ():
         crossed[machine.name] = _crossings(costs, machine, sizes)
@@ -77,7 +84,8 @@ def explain(done: Compilation, chosen: str, sizes: Mapping[str, int]) -> Explana
     note = f"crossovers at {', '.join(f'{n}={s}' for n, s in sizes.items())}, one sequence" if costs else ""
     return Explanation(
         mixer=done.spec.name,
-        states=tuple(_state(o) for o in done.operators.operators) if done.operators else (),
+        states=_states(done),
+        reads=tuple(map(_read, done.pairs.reads)) if done.pairs else (),
         forms=done.forms,
         chosen=chosen,
         obstacles={f: tuple(map(str, done.obstacles[f])) for f in FORMS if f in done.obstacles},
@@ -85,17 +93,47 @@ def explain(done: Compilation, chosen: str, sizes: Mapping[str, int]) -> Explana
         crossovers=crossed,
         choices=choices,
         training=_saved(done, chosen),
-        notes=(note,) if note else (),
+        notes=(*_scales(done), *map(str, done.remarks), *((note,) if note else ())),
     )
 
 
-def _state(o: Operator) -> dict[str, str]:
-    return {"name": o.state, "shape": f"{o.rows} x {o.cols}", "transition": o.kind, "direction": o.direction}
+def _scales(done: Compilation) -> tuple[str, ...]:
+    """What is carried relative to running maxima."""
+    found: dict[str, list[str]] = {}
+    for s in done.recurrence.states if done.recurrence else ():
+        if s.log is not None:
+            found.setdefault(s.log, []).append(s.name)
+    return tuple(f"relative to e^{log}, a running maximum: {', '.join(names)}" for log, names in found.items())
+
+
+def _states(done: Compilation) -> tuple[dict[str, str], ...]:
+    """The recognised states: stages, or those of a scan."""
+    if done.operators is not None:
+        return tuple(_state(s, done.operators) for s in done.operators.stages)
+    return state_kinds(done.recurrence) if done.recurrence and SCAN in done.plans else ()
+
+
+def _state(s: Stage, program: OperatorProgram) -> dict[str, str]:
+    """An operator in its own orientation, a vector that is used by value as a row."""
+    if isinstance(s, Operator):
+        driven = f", driven by {' and '.join(d.state for d in s.drives)}" if s.drives else ""
+        shape, transition = f"{s.rows} x {s.cols}", s.kind + driven
+    else:
+        shape, transition = " x ".join(map(str, program.mixer.state(s.state).dims)) or "1", f"elementwise {s.kind}"
+    return {"name": s.state, "shape": shape, "transition": transition, "direction": s.direction}
+
+
+def _read(r: PairRead) -> dict[str, str]:
+    """What a read over pairs of positions sums, and over which of them."""
+    weights = "softmax" if r.kind == SOFTMAX else "weighted sum"
+    shape = "1" if r.value is None else str(r.value.type.rows)
+    return {"name": r.name, "shape": shape, "weights": weights + (" per channel" if r.channels is not None else ""),
+            "positions": admitted(r.mask).describe()}  # fmt: skip
 
 
 def _saved(done: Compilation, form: str) -> tuple[dict[str, Any], ...]:
     """The values that a training call could keep, with the decisions."""
-    if form == DIRECT:
+    if form not in done.plans:
         return ()
     names = frozenset([d.name for d in done.spec.declarations] + [s.name for s in done.spec.states])
     return tuple(_saved_value(v) for v in training_plan(done, form, names).values)

@@ -51,6 +51,13 @@ def check_counts(**counts: object) -> None:
             raise ArgumentError(f"{name} is a positive whole number, not {value!r}", hint=f"for example {name}=2")
 
 
+def generator(seed: object) -> np.random.Generator:
+    """Random numbers, the same for the same seed. Raises ArgumentError for what is no whole number from 0 on."""
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise ArgumentError(f"seed is a whole number from 0 on, not {seed!r}", hint="for example seed=1")
+    return np.random.default_rng(seed)
+
+
 def known_sizes(mixer: Mixer, sizes: Mapping[str, int] | None) -> dict[str, int]:
     """These sizes, and default ones for the other names. Raises ArgumentError as `check_sizes` does."""
     check_sizes(mixer, sizes or {})
@@ -73,7 +80,7 @@ def sample(
     are its end points or close: exact resets (`-inf`, 0), very strong decays, exact zeros.
     """
     check_counts(B=B, T=T, H=H)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     known = {**known_sizes(mixer, sizes), TIME_NAME: T}
     arrays, divisors = {}, divisor_names(mixer)
     for d in mixer.declarations:
@@ -87,7 +94,8 @@ def sample_states(
     mixer: Mixer, B: int, H: int, sizes: Mapping[str, int] | None = None, seed: int = 0
 ) -> dict[str, Array]:
     """Random initial states by name, `[B, H, dims...]`, around the values that the spec starts them at."""
-    rng = np.random.default_rng(seed)
+    check_counts(B=B, H=H)
+    rng = generator(seed)
     known = known_sizes(mixer, sizes)
     states, divisors = {}, divisor_names(mixer)
     for s in mixer.states:

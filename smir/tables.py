@@ -10,7 +10,6 @@ from rich.text import Text
 
 from smir.ir.interval import REAL
 from smir.ir.mixer import Mixer
-from smir.specs import find_spec, library_names
 
 if TYPE_CHECKING:
     from smir.compiled import CompiledMixer
@@ -74,18 +73,15 @@ def show_report(report: "Report") -> None:
 
 
 def show_library(as_json: bool) -> None:
-    """Every library spec with its first comment."""
-    rows = [(name, _headline(find_spec(name).text)) for name in library_names()]
+    """Every library spec: what its states are, its legal forms, where it was published."""
+    from smir.catalogue import library
+
+    entries = library()
     if as_json:
-        _print_json([{"name": name, "about": about} for name, about in rows])
-    else:
-        _print("", ("name", "about"), rows)
-
-
-def _headline(text: str) -> str:
-    """The first comment of a spec."""
-    comments = (line.partition("#")[2].strip() for line in text.splitlines())
-    return next((c for c in comments if c), "")
+        _print_json([e.to_json() for e in entries])
+        return
+    rows = [(e.name, e.type, ", ".join(e.forms), e.reference or e.about) for e in entries]
+    _print("", ("name", "class", "forms", "reference"), rows)
 
 
 def _dims(dims: tuple[Any, ...]) -> str:

@@ -1,13 +1,15 @@
 """`mixer.verify()`: every legal form against the float64 oracle, on seeded random arguments inside the promised ranges.
 
 The budget: in float64 a form agrees to 1e-9 of the oracle's RMS; in float32 its RMS error is at most twice that of the
-float32 step form (five times with an erase term), or 2e-6 of the oracle's RMS, whichever is larger. Outputs and final
-states alike, never a NaN where the oracle has a number (what a spec itself leaves undefined, say 0/0, is left out).
+float32 step form (five times with an erase term), or 2e-6 of the oracle's RMS, whichever is larger. Without step
+equations, its form with the whole sequence as one chunk stands in for the step form. Outputs and final states alike,
+never a NaN where the oracle has a number (what a spec itself leaves undefined, say 0/0, is left out).
 
-Gradients keep the same budget. The truth is the step form's backward pass in float64: backpropagation token by token.
+Gradients keep the same budget. The truth is the step form's backward pass in float64: backpropagation token by token;
+of a mixer without step equations, that of the sequence as one chunk.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +18,8 @@ from numpy.typing import NDArray
 
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
-from smir.compiler import DIRECT, Compilation, training_plan
+from smir.binding import fit_call
+from smir.compiler import CONVOLUTION, DIRECT, Compilation, training_plan
 from smir.ir.formula import formula
 from smir.ir.tile import OUTPUT, STEP, TileProgram
 from smir.passes.adjoint_program import PREFIX
@@ -114,32 +117,44 @@ def _case_rows(done: Compilation, case: str, chunk: int, shape: tuple[int, int, 
     states = sample_states(done.spec, B, H, sizes, seed + 1) if case == "usual" else {}
     oracle = _named(*run_mixer(done.spec, arrays, states))
 
-    def results(form: str, dtype: Any) -> Results:
+    def results(form: str, dtype: Any, rows: int = chunk) -> Results:
         given = _cast(arrays, dtype), _cast(states, dtype)
-        return _named(*run_plan(done.plans[form], *given, chunk=_chunk(form, chunk)))
+        return run_form(done, form, *given, _chunk(form, rows))
 
-    rows = _compared(done, case, oracle, results)
+    rows = _compared(done, case, oracle, results, T, done.forms if done.plans else ())
     if not gradients or done.forms == (DIRECT,):
         return rows
     rng = np.random.default_rng(seed + 2)
     cotangents = {name: rng.standard_normal(a.shape) for name, a in oracle.items()}
 
-    def derived(form: str, dtype: Any) -> Results:
+    def derived(form: str, dtype: Any, rows: int = chunk) -> Results:
         given = _cast(arrays, dtype), _cast(states, dtype), _cast(cotangents, dtype)
-        return form_gradients(done, form, *given, _chunk(form, chunk))
+        return form_gradients(done, form, *given, _chunk(form, rows))
 
-    truth = derived(STEP, np.float64)
+    truth = derived(STEP, np.float64) if STEP in done.plans else derived(done.forms[0], np.float64, T)
     # what cancels exactly, such as the gradient of a quotient that is constant, is compared with the other gradients
-    return rows + _compared(done, case, truth, derived, CANCELLED * max(map(_rms, truth.values())))
+    return rows + _compared(done, case, truth, derived, T, done.plans, CANCELLED * max(map(_rms, truth.values())))
 
 
 def _compared(
-    done: Compilation, case: str, truth: Results, run: Callable[[str, Any], Results], floor: float = 0.0
+    done: Compilation,
+    case: str,
+    truth: Results,
+    run: Callable[..., Results],
+    tokens: int,
+    forms: Iterable[str],
+    floor: float = 0.0,
 ) -> list[Row]:
-    """Every form in both types against the truth; errors are relative to its RMS, or to `floor` where that is more."""
+    """Every form in both types against the truth; errors are relative to its RMS, or to `floor` where that is more.
+
+    `run(form, type, rows of a chunk)`; a mixer without step equations is measured by the whole sequence as one chunk.
+    """
     rows, step32 = [], {}
+    if STEP not in done.plans and done.plans:
+        whole = run(done.forms[0], np.float32, tokens)
+        step32 = {name: _relative_rms(whole[name], value, floor) for name, value in truth.items()}
     for dtype in (np.float64, np.float32):
-        for form in done.plans:
+        for form in forms:
             found = run(form, dtype)
             errors = {name: _relative_rms(found[name], value, floor) for name, value in truth.items()}
             if form == STEP and dtype is np.float32:
@@ -150,6 +165,18 @@ def _compared(
     return rows
 
 
+def run_form(done: Compilation, form: str, arrays: Results, states: Results, chunk: int) -> Results:
+    """y and the final states of the spec: what is carried as a mantissa is multiplied out in float64."""
+    if form == CONVOLUTION:
+        from smir.compiled import CompiledMixer
+
+        y, final = CompiledMixer(done, form, "numpy", None)(**arrays, state=states, return_state=True)
+        return _named(y, final)
+    sizes = fit_call(done.spec, arrays, states).sizes
+    y, final = run_plan(done.plans[form], arrays, done.scaled_states.carried(states, sizes), chunk=chunk)
+    return _named(y, done.scaled_states.multiplied_out(final))
+
+
 def form_gradients(
     done: Compilation, form: str, arrays: Results, states: Results, cotangents: Results, chunk: int
 ) -> Results:
@@ -158,14 +185,28 @@ def form_gradients(
     One training step: the forward kernels, then the backward kernels with the values that were kept.
     """
     names = [d.name for d in done.spec.declarations] + [s.name for s in done.spec.states]
-    plan = training_plan(done, form, frozenset(names))
-    found, _ = run_results(plan.forward, arrays, states, chunk=chunk)
+    plan, scaled = training_plan(done, form, frozenset(names)), done.scaled_states
+    start = start_states(done, arrays, states)
+    found, final = run_results(plan.forward, arrays, start, chunk=chunk)
     kept = {given: found[name] for name, given in plan.kept.items()}
-    seeds = {PREFIX + s.name: cotangents[s.name] for s in done.spec.states}
-    arrays, states = {**arrays, **kept, PREFIX + OUTPUT: cotangents[OUTPUT]}, {**states, **seeds}
-    gradients, of_states = run_results(plan.backward, arrays, states, chunk=chunk)
-    found = {**gradients, **of_states}
+    d_y = cotangents[OUTPUT]
+    seeds = {s.name: cotangents[s.name] * scaled.scale(s.name, final) for s in done.spec.states}
+    given = {**start, **{PREFIX + name: seed.astype(d_y.dtype) for name, seed in seeds.items()}}
+    found, of_states = run_results(plan.backward, {**arrays, **kept, PREFIX + OUTPUT: d_y}, given, chunk=chunk)
+    for name in (s.name for s in done.spec.states if PREFIX + s.name in of_states):
+        found = {**found, PREFIX + name: of_states[PREFIX + name] / scaled.scale(name, start)}
     return {PREFIX + name: found[PREFIX + name] for name in names if PREFIX + name in found}
+
+
+def start_states(done: Compilation, arrays: Results, states: Results) -> Results:
+    """What programs start from where gradients of all initial states are asked for, those that aren't given too."""
+    fit = fit_call(done.spec, arrays, states)
+    open_ = {
+        s.name: np.full((fit.batch, fit.heads, *(d.size(fit.sizes) for d in s.dims)), s.initial, np.dtype(fit.dtype))
+        for group in done.scaled_states.members.values()
+        for s in group
+    }
+    return done.scaled_states.carried({**open_, **states}, fit.sizes, differentiable=True)
 
 
 def _allowed32(done: Compilation, step_error: float) -> float:

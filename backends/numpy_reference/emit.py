@@ -11,7 +11,22 @@ from smir.errors import BackendError, IRError
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, CHUNK, COL, ONE, PARAM, QUADRATIC, STEP, TOKEN, Carry, TileLeaf
+from smir.ir.tile import (
+    BUFFER,
+    CARRIED,
+    CHUNK,
+    COL,
+    DENSE,
+    ONE,
+    PARAM,
+    POSITION,
+    QUADRATIC,
+    STEP,
+    TOKEN,
+    Carry,
+    TileLeaf,
+    axis_parts,
+)
 
 OUTPUT = "y"
 _HELPERS: dict[str, Callable[..., object]] = {
@@ -105,7 +120,7 @@ class _Program:
         write(f"dtype = np.result_type({', '.join(f'{self.arguments[leaf.name]}.dtype' for leaf in tokens)})")
         write("wide = np.result_type(dtype, np.float32)  # carried tiles hold at least this")
         if any(n.op == "valid_rows" for k in self.plan.kernels for n in walk(k.roots())):
-            write("counts = np.minimum(C, T - C * np.arange(n))[:, None, None]  # tokens in every chunk")
+            write("counts = np.minimum(C, T - C * np.arange(n)).reshape(1, 1, n, 1, 1)  # tokens in every chunk")
         write("state, final = state or {}, {}")
 
     def _dimension_sizes(self) -> dict[str, str]:
@@ -133,7 +148,7 @@ class _Program:
         loads = dict.fromkeys(n for k in self.plan.kernels for n in walk(k.roots()) if n.op == "load")
         seen: dict[str, str] = {}
         for node in loads:
-            if node["kind"] in (TOKEN, PARAM):
+            if node["kind"] in (TOKEN, PARAM, POSITION, DENSE):
                 text = self._leaf_text(node)
                 if text not in seen:
                     shift = node.get("offset", 0)
@@ -143,6 +158,10 @@ class _Program:
                 self.tiles[node] = seen[text]
 
     def _leaf_text(self, node: Node) -> str:
+        if node["kind"] == POSITION:
+            return "np.arange(1, n * C + 1, dtype=dtype).reshape(1, 1, n, C, 1)"
+        if node["kind"] == DENSE:
+            return self.writer.call("dense_chunks", self.arguments[node["name"]], "C")
         argument, (rows, cols) = self.arguments[node["name"]], (node.type.rows, node.type.cols)
         if node["kind"] == PARAM:
             return f"{argument}.reshape(1, H, 1, {self.writer.axis(rows)}, {self.writer.axis(cols)})"
@@ -160,6 +179,8 @@ class _Program:
         write(f"y = np.broadcast_to(y, (B, H, n, {rows}, {cols})).astype(dtype)")
         if y.rows == CHUNK:
             write(f"y = np.moveaxis(y.reshape(B, H, n * C, {cols})[:, :, :T], 1, 2)")
+            if len(parts := axis_parts(y.cols)) > 1:
+                write(f"y = y.reshape(B, T, H, {', '.join(map(self.writer.axis, parts))})")
             units = int(y.cols == ONE)
         else:
             write("y = np.moveaxis(y, 1, 2)")
@@ -176,7 +197,7 @@ class _Program:
         elif _is_inner(kernel):
             held: dict[Node, str] = {}
             for loop in kernel.loops:
-                held |= self._inner(loop)
+                held |= self._inner(loop, held)
             self._parallel(kernel.stores, held)
         else:
             for loop in kernel.loops:
@@ -216,7 +237,7 @@ class _Program:
         writer.line(f"for c in {order}:")
         writer.depth += 1
         inside = {n: _at_chunk(n, text) for n, text in texts.items()}
-        results = Region(writer, self._load, {**inside, **loads}, "counts[c]").write(roots)
+        results = Region(writer, self._load, {**inside, **loads}, "counts[:, :, c]").write(roots)
         for s, text in zip(loop.stores, results, strict=False):
             writer.line(f"{self._target(s)}[:, :, c] = {text}")
         moved = results[len(loop.stores) :]
@@ -228,24 +249,26 @@ class _Program:
         for s in loop.final_stores:
             self._finish(s, loads)
 
-    def _inner(self, loop: Loop) -> dict[Node, str]:
-        """All row chunks meet the column chunk at one distance at once."""
+    def _inner(self, loop: Loop, held: Mapping[Node, str]) -> dict[Node, str]:
+        """All row chunks meet the column chunk at one distance at once; `held` are the carries of earlier loops."""
         writer, carries = self.writer, loop.scan.carries
         loads = {c.load: self._carry_name(c) for c in carries}
         roots = tuple(c.next for c in carries)
         outside = one_sided(roots)
         texts = self._outside(outside, self._named(outside))
-        for c in carries:
-            self._start(c, loads[c.load])
-            writer.line(f"{loads[c.load]} = np.repeat({loads[c.load]}[:, :, None], n, axis=2)")
-        writer.line("for distance in range(1, n):")
+        self._inner_starts(carries, loads, held)
+        if not carries:
+            return {}
+        reach = loop.scan.reach
+        last = "n" if reach is None else f"min(n, -(-{reach} // C) + 1)"
+        writer.line(f"for distance in range(1, {last}):")
         writer.depth += 1
         late, early = "slice(distance, n)", "slice(0, n - distance)"
         first, second = (late, early) if loop.scan.order == "earlier" else (early, late)
         writer.line(f"rows, cols = {first}, {second}")
         inside = {n: _at_part(n, text) for n, text in texts.items()}
         inside |= {n: f"{name}[:, :, rows]" for n, name in loads.items()}
-        results = Region(writer, self._load, inside, "counts[rows]").write(roots)
+        results = Region(writer, self._load, inside, "counts[:, :, rows]").write(roots)
         for name, text in zip(loads.values(), results, strict=True):
             if text != f"{name}[:, :, rows]":
                 writer.line(f"{name}_new = {text}")
@@ -254,6 +277,18 @@ class _Program:
                 writer.line(f"{name}[:, :, rows] = {name}_new")
         writer.depth -= 1
         return dict(loads)
+
+    def _inner_starts(self, carries: tuple[Carry, ...], loads: Mapping[Node, str], held: Mapping[Node, str]) -> None:
+        """What the carries of every row chunk hold before the first column chunk."""
+        texts = self._outside(dict.fromkeys(c.start for c in carries if c.start is not None), {}, held)
+        for c in carries:
+            name, rows, cols = loads[c.load], self.writer.axis(c.rows), self.writer.axis(c.cols)
+            if c.start is not None:
+                shape = f"(B, H, n, {rows}, {cols})"
+                self.writer.line(f"{name} = {self.writer.call('started', texts[c.start], shape, 'wide')}")
+            else:
+                self._start(c, name)
+                self.writer.line(f"{name} = np.repeat({name}[:, :, None], n, axis=2)")
 
     def _start(self, carry: Carry, name: str) -> None:
         rows, cols = self.writer.axis(carry.rows), self.writer.axis(carry.cols)
@@ -269,6 +304,8 @@ class _Program:
         if store.transposed:
             text, rows, cols = self.writer.call("transpose", text), cols, rows
         units = "" if cols != ONE else "[..., 0]" if rows != ONE else "[..., 0, 0]"
+        if len(parts := axis_parts(cols)) > 1:
+            units = f".reshape(B, H, {', '.join(map(self.writer.axis, parts))})"
         self.writer.line(f"final[{store.target!r}] = {text}{units}.astype(dtype)")
 
     def _load(self, node: Node) -> str:
@@ -276,6 +313,9 @@ class _Program:
             return self.names.of("buffer", node["name"])
         if node["kind"] == CARRIED:
             raise IRError(f"a kernel loads the carried tile {node['name']} of another one")
+        if node["kind"] == DENSE:
+            pairs = ("rows", "cols") if node["other"] == COL else ("slice(0, n)", "slice(0, n)")
+            return self.writer.call("tiles_of_pairs", self.tiles[node], *pairs)
         return self.tiles[node]
 
     def _target(self, store: Store) -> str:
@@ -295,14 +335,16 @@ def _is_inner(kernel: Kernel) -> bool:
 
 def _leaf_axes(leaf: TileLeaf) -> list[tuple[str, int]]:
     """The named axes of an argument and their positions in its shape."""
+    if leaf.kind == DENSE:
+        return []
     start = 3 if leaf.kind == TOKEN else 1
     is_row = leaf.rows == CHUNK or (leaf.kind == PARAM and leaf.rows == ONE)
-    axes = (leaf.cols,) if is_row else (leaf.rows, leaf.cols)
+    axes = axis_parts(leaf.cols) if is_row else (leaf.rows, leaf.cols)
     return [(axis, start + i) for i, axis in enumerate(axes) if axis != ONE]
 
 
 def _shape_text(leaf: TileLeaf) -> str:
-    axes = ["B", "T", "H"] if leaf.kind == TOKEN else ["H"]
+    axes = ["B", "T", "H"] if leaf.kind == TOKEN else ["H", "T", "T"] if leaf.kind == DENSE else ["H"]
     return f"[{', '.join([*axes, *(axis for axis, _ in _leaf_axes(leaf))])}]"
 
 
@@ -311,7 +353,7 @@ def _spans_chunks(node: Node) -> bool | None:
     loads = [n for n in walk([node]) if n.op in ("load", "valid_rows")]
     if not loads:
         return None
-    return any(n.op == "valid_rows" or n["kind"] in (TOKEN, BUFFER) for n in loads)
+    return any(n.op == "valid_rows" or n["kind"] in (TOKEN, BUFFER, POSITION, DENSE) for n in loads)
 
 
 def _at_chunk(node: Node, text: str) -> str:

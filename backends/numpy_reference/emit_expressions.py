@@ -10,7 +10,7 @@ from smir.errors import IRError
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CHUNK, LEVEL_OPS, ONE
+from smir.ir.tile import CHUNK, LEVEL_OPS, ONE, SUM, axis_parts
 
 # An expression used once is written where it is used, as long as the line stays about this long.
 INLINE = 64
@@ -131,6 +131,15 @@ class Region:
             return call("mask", plain[0], f'"{node["kind"]}"', *([] if node["fill"] == 0 else [_literal(node["fill"])]))
         if op == "rotate":
             return call("rotate", *plain, str(node["axis"]), *(["inverse=True"] if node["inverse"] else []))
+        if op in ("scan", "shift", "edge_row"):
+            named = [repr(node["kind"])] if op == "scan" and node["kind"] != SUM else []
+            return call(op, *plain, *named, *_flags(node["reverse"], False))
+        if op == "place_row":
+            return call(op, plain[0], "C", *_flags(node["reverse"], False))
+        if op in ("spread", "fold"):
+            lane_axis = (node if op == "spread" else node.args[0]).type.cols
+            other = self.writer.axis(axis_parts(lane_axis)[1 - node["part"]])
+            return call(f"{op}_lanes", plain[0], other, str(node["part"]))
         if op in LEVEL_OPS:
             plain = [*plain, "level"]
         elif op not in ("cumsum", "segment_sum", "unit_inverse"):

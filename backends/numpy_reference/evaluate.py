@@ -10,7 +10,7 @@ from smir.backends.numpy_reference.fused import LevelScores, match_level_scores
 from smir.backends.numpy_reference.layout import Extent
 from smir.backends.numpy_reference.tile_ops import TILE_OPS, levels
 from smir.ir.graph import Node
-from smir.ir.tile import LEVEL_OPS
+from smir.ir.tile import LEVEL_OPS, axis_parts
 
 Array = Any
 
@@ -90,6 +90,11 @@ def _value(node: Node, values: Mapping[Node, Array], leaves: Leaves, extent: Ext
     args = [values[a] for a in node.args]
     if op == "broadcast":
         return np.broadcast_to(args[0], (*args[0].shape[:-2], *extent.shape(node.type.rows, node.type.cols)))
+    if op == "place_row":
+        return TILE_OPS[op](args[0], extent.chunk, node["reverse"])
+    if op in ("spread", "fold"):
+        lane_axis = (node if op == "spread" else node.args[0]).type.cols
+        return TILE_OPS[op](args[0], extent.axis(axis_parts(lane_axis)[1 - node["part"]]), node["part"])
     if op == "valid_rows":
         return TILE_OPS[op](args[0], leaves.count(node), node["fill"])
     return TILE_OPS[op](*args, **dict(node.attrs))

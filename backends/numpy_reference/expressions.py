@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from smir.backends.numpy_reference.head_groups import with_all_heads
 from smir.ir.dims import Dim
 from smir.ir.expr import CONST, PAIR
 from smir.ir.graph import Node, walk
@@ -57,6 +58,7 @@ class Context:
 
 def make_context(mixer: Mixer, arrays: Mapping[str, Array], roots: Iterable[Node]) -> Context:
     """Float64 matrices of a mixer's arrays (canonical layout: inputs `[B, T, H, *dims]`, params `[H, *dims]`)."""
+    arrays = with_all_heads(arrays, [d.name for d in mixer.inputs])
     values = {d.name: np.asarray(arrays[d.name], dtype=np.float64) for d in mixer.declarations}
     sizes = canonical_sizes(mixer.declarations, {name: a.shape for name, a in values.items()})
     inputs: dict[str, Array] = {}
@@ -142,6 +144,10 @@ def _sum(context: Context, node: Node, args: Sequence[Array]) -> Array:
     return np.asarray(args[0].sum(axis=node["axis"] - 2, keepdims=True))
 
 
+def _max(context: Context, node: Node, args: Sequence[Array]) -> Array:
+    return np.asarray(args[0].max(axis=node["axis"] - 2, keepdims=True))
+
+
 def _sequence(context: Context, node: Node, args: Sequence[Array]) -> Array:
     """`[B, T, H, n, 1]` to `[B, H, T, n]`."""
     return np.swapaxes(context.inputs[node["name"]][..., 0], 1, 2)
@@ -187,6 +193,15 @@ def _input_of(context: Context, node: Node, args: Sequence[Array]) -> Array:
     return _along(context, node["index"], np.stack(steps, axis=2))
 
 
+def _param_at(context: Context, node: Node, args: Sequence[Array]) -> Array:
+    """`[1, H, T, T]` with its two axes put on those of the index variables."""
+    value = context.params[node["name"]]
+    if context.indices.index(node["row"]) > context.indices.index(node["col"]):
+        value = np.swapaxes(value, -1, -2)
+    axes = [context.tokens if name in (node["row"], node["col"]) else 1 for name in context.indices]
+    return value.reshape(*value.shape[:2], *axes, 1, 1)
+
+
 def _along(context: Context, index: str, value: Array) -> Array:
     """`[B, H, T, rows, cols]` with its T put on the axis of an index variable."""
     axes = [context.tokens if name == index else 1 for name in context.indices]
@@ -214,6 +229,7 @@ _RULES: dict[str, Callable[[Context, Node, Sequence[Array]], Array]] = {
     "matmul": _matmul,
     "transpose": _transpose,
     "sum": _sum,
+    "reduce_max": _max,
     "sequence": _sequence,
     "cumsum": _cumsum,
     "softmax": _softmax,
@@ -221,6 +237,7 @@ _RULES: dict[str, Callable[[Context, Node, Sequence[Array]], Array]] = {
     "pairwise": _pairwise,
     "position": _position,
     "input_of": _input_of,
+    "param_at": _param_at,
     "sum_range": _range,
     "prod_range": _range,
 }

@@ -13,7 +13,7 @@ import numpy as np
 from smir.errors import ArgumentError
 from smir.ir.dims import Dim
 from smir.ir.sizes import solve_sizes
-from smir.ir.tile import CHUNK, ONE, PARAM, TOKEN, Carry, Result, TileLeaf
+from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, TOKEN, Carry, Result, TileLeaf, axis_parts
 
 Array = Any
 
@@ -70,10 +70,12 @@ def measure(
 
 def _leaf_axes(leaf: TileLeaf) -> tuple[str, ...]:
     is_row = leaf.rows == CHUNK or (leaf.kind == PARAM and leaf.rows == ONE)
-    return (leaf.cols,) if is_row else (leaf.rows, leaf.cols)
+    return axis_parts(leaf.cols) if is_row else (leaf.rows, leaf.cols)
 
 
 def _state_axes(carry: Carry) -> tuple[str, ...]:
+    if len(parts := axis_parts(carry.cols)) > 1:
+        return parts
     return (carry.cols, carry.rows) if carry.transposed else (carry.rows, carry.cols)
 
 
@@ -98,6 +100,21 @@ def param_tile(array: Array, extent: Extent, rows: str, cols: str) -> Array:
     return array.reshape(1, extent.heads, *extent.shape(rows, cols))
 
 
+def dense_tiles(array: Array, extent: Extent) -> Array:
+    """`[H, T, T]` to `[1, H, chunks, chunks, C, C]`, zeros outside the sequence."""
+    padded = extent.chunks * extent.chunk
+    whole = np.zeros((extent.heads, padded, padded), array.dtype)
+    whole[:, : extent.time, : extent.time] = array
+    tiles = whole.reshape(1, extent.heads, extent.chunks, extent.chunk, extent.chunks, extent.chunk)
+    return np.swapaxes(tiles, 3, 4)
+
+
+def positions(extent: Extent) -> Array:
+    """The numbers of all tokens from 1, `[1, 1, chunks, C, 1]`."""
+    count = extent.chunks * extent.chunk
+    return np.arange(1, count + 1, dtype=extent.dtype).reshape(1, 1, extent.chunks, extent.chunk, 1)
+
+
 def initial_tile(carry: Carry, states: Mapping[str, Array], extent: Extent) -> Array:
     """The carried tile before the first chunk, `[B, H, rows, cols]`, at least float32."""
     dtype = np.result_type(extent.dtype, np.float32)
@@ -110,8 +127,10 @@ def initial_tile(carry: Carry, states: Mapping[str, Array], extent: Extent) -> A
     return given.reshape(extent.batch, extent.heads, rows, cols)
 
 
-def final_state(tile: Array, transposed: bool, rows: str, cols: str) -> Array:
-    """A carried tile as `[B, H, *dims]`: trailing axes `1` are no declared dimensions."""
+def final_state(tile: Array, transposed: bool, rows: str, cols: str, extent: Extent) -> Array:
+    """A carried tile as `[B, H, *dims]`: trailing axes `1` are no declared dimensions, lanes are two."""
+    if len(axis_parts(cols)) > 1:
+        return np.ascontiguousarray(without_lanes(tile[..., 0, :], cols, extent))
     if transposed:
         tile, rows, cols = np.swapaxes(tile, -1, -2), cols, rows
     return without_units(tile, rows, cols)
@@ -126,6 +145,12 @@ def without_units(tile: Array, rows: str, cols: str) -> Array:
     return np.ascontiguousarray(tile)
 
 
+def without_lanes(array: Array, cols: str, extent: Extent) -> Array:
+    """`[.., D.N]` to `[.., D, N]`; arrays whose last axis is no matrix's lanes stay."""
+    parts = axis_parts(cols)
+    return array if len(parts) == 1 else array.reshape(*array.shape[:-1], *map(extent.axis, parts))
+
+
 def join_result(tiles: Array, result: Result, extent: Extent) -> Array:
     """The tiles `[B, H, chunks, rows, cols]` of a result as its tensor."""
     memory, view = empty_result(result, extent)
@@ -133,11 +158,18 @@ def join_result(tiles: Array, result: Result, extent: Extent) -> Array:
     return finished_result(memory, result, extent)
 
 
-def empty_result(result: Result, extent: Extent) -> tuple[Array, Array]:
-    """Memory for a result in the caller's order of axes, and a view of it as tiles `[B, H, chunks, rows, cols]`."""
+def empty_result(result: Result, extent: Extent, total: bool = False) -> tuple[Array, Array]:
+    """Memory for a result in the caller's order of axes, and a view of it as tiles `[B, H, chunks, rows, cols]`.
+
+    `total`: a parameter's result comes as one summand for the whole sequence.
+    """
     height, width = extent.shape(result.rows, result.cols)
+    if result.kind == DENSE:
+        memory = np.zeros((extent.batch, extent.heads, extent.chunks, extent.chunks, height, width), extent.dtype)
+        return memory, memory
     if result.kind == PARAM:
-        memory = np.empty((extent.batch, extent.heads, extent.chunks, height, width), extent.dtype)
+        summands = 1 if total else extent.chunks
+        memory = np.empty((extent.batch, extent.heads, summands, height, width), extent.dtype)
         return memory, memory
     if result.rows == CHUNK:
         memory = np.empty((extent.batch, extent.chunks, height, extent.heads, width), extent.dtype)
@@ -149,13 +181,18 @@ def empty_result(result: Result, extent: Extent) -> tuple[Array, Array]:
 def finished_result(memory: Array, result: Result, extent: Extent) -> Array:
     """The filled memory as `[B, T, H, *dims]`, shifted by the result's offset, or as a parameter's `[H, *dims]`."""
     rows, cols = result.rows, result.cols
+    if result.kind == DENSE:
+        padded = extent.chunks * extent.chunk
+        whole = np.swapaxes(memory.sum(axis=0), 2, 3).reshape(-1, padded, padded)
+        return np.ascontiguousarray(whole[:, : extent.time, : extent.time])
     if result.kind == PARAM:
         total = memory.sum(axis=(0, 2))
-        return without_units(total[..., 0, :, None] if rows == ONE else total, cols if rows == ONE else rows,
-                             ONE if rows == ONE else cols)  # fmt: skip
+        if rows == ONE:
+            return without_lanes(without_units(total[..., 0, :, None], cols, ONE), cols, extent)
+        return without_units(total, rows, cols)
     if rows == CHUNK:
         whole = memory.reshape(extent.batch, -1, extent.heads, memory.shape[-1])[:, : extent.time]
-        found = np.ascontiguousarray(whole[..., 0] if cols == ONE else whole)
+        found = without_lanes(np.ascontiguousarray(whole[..., 0] if cols == ONE else whole), cols, extent)
     else:
         found = without_units(memory, rows, cols)
     return shifted(found, result.offset) if result.offset else found

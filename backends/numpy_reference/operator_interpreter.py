@@ -1,11 +1,13 @@
 """Operator IR run token by token in float64, by the definition of its types (smir/ir/operator.py)."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from smir.backends.numpy_reference.expressions import Array, Context, evaluate, make_context
 from smir.backends.numpy_reference.mixer_interpreter import initial_state, state_array, step_output
+from smir.backends.numpy_reference.tile_ops import rotate
 from smir.ir.graph import Node, walk
 from smir.ir.operator import (
     AFTER,
@@ -13,12 +15,15 @@ from smir.ir.operator import (
     BEFORE,
     DECAYED,
     Decay,
+    Elementwise,
     MicroStep,
     Operator,
     OperatorProgram,
-    Read,
+    Rotation,
+    Stage,
     Write,
 )
+from smir.ir.tile import MAX, SUM
 
 Values = Mapping[Node, Array]
 
@@ -32,34 +37,66 @@ def run_operators(
     """
     given = states or {}
     context = make_context(program.mixer, arrays, (program.output,))
-    tokens = [_token_values(context, program, t) for t in range(context.tokens)]
-    reads: list[dict[str, Array]] = [{} for _ in tokens]
-    final = {}
-    for operator in program.operators:
-        state = program.mixer.state(operator.state)
-        start = _orient(operator, initial_state(context, state, given.get(state.name)))
-        end = _run(operator, [r for r in program.reads if r.state == operator.state], start, tokens, reads)
-        final[state.name] = state_array(context, state, _orient(operator, end))
-    y = [_output(context, program, t, reads[t]) for t in range(context.tokens)]
+    run, final = _Run(program, context), {}
+    for stage in program.stages:
+        state = program.mixer.state(stage.state)
+        end = run.stage(stage, initial_state(context, state, given.get(state.name)))
+        final[state.name] = state_array(context, state, end)
+    y = [step_output(context, program.mixer, run.value(program.output, t)) for t in range(context.tokens)]
     return np.stack(y, axis=1), final
 
 
-def _run(
-    operator: Operator, reads: list[Read], state: Array, tokens: list[Values], results: list[dict[str, Array]]
-) -> Array:
-    """Moves one state over all tokens, leaving what the reads give in `results[t]`; returns the last state."""
-    order = range(len(tokens))
-    for t in reversed(order) if operator.direction == BACKWARD else order:
-        values, moments = tokens[t], {BEFORE: state}
+@dataclass
+class _Run:
+    """One run: what every state was at the moments of every token, and the values that are known of each token."""
+
+    program: OperatorProgram
+    context: Context
+    held: dict[str, dict[int, dict[str, Array]]] = field(default_factory=dict)
+    known: dict[int, dict[Node, Array]] = field(default_factory=dict)
+
+    def stage(self, stage: Stage, start: Array) -> Array:
+        """Moves one state over all tokens; `start` and the last state, which it returns, lie as declared."""
+        turned = isinstance(stage, Operator) and stage.transposed
+        state, held = _T(start) if turned else start, self.held.setdefault(stage.state, {})
+        order = range(self.context.tokens)
+        for t in reversed(order) if stage.direction == BACKWARD else order:
+            held[t] = self._operator(stage, t, state) if isinstance(stage, Operator) else self._element(stage, t, state)
+            state = held[t][AFTER]
+        return _T(state) if turned else state
+
+    def value(self, root: Node, t: int) -> Array:
+        """An expression at token t, once the stages that it holds are done."""
+        memo = self.known.setdefault(t, {})
+        evaluate(self.context, walk([root]), memo, lambda leaf: self._leaf(leaf, t))
+        return memo[root]
+
+    def _leaf(self, leaf: Node, t: int) -> Array:
+        if leaf.op == "read":
+            read = next(r for r in self.program.reads if r.name == leaf["name"])
+            return _T(_T(self.value(read.query, t)) @ self.held[read.state][t][read.when])
+        if leaf.op == "state":
+            return self.held[leaf["name"]][t][BEFORE if leaf["offset"] else AFTER]
+        return self.context.input_at(leaf["name"], t + leaf["offset"])
+
+    def _operator(self, operator: Operator, t: int, state: Array) -> dict[str, Array]:
+        values, moments = {v: self.value(v, t) for v in operator.vectors()}, {BEFORE: state}
         for number, step in enumerate(operator.steps):
-            decayed = _decay(step.decay, values) * state
+            decayed = _decay(step.decay, values) * _rotated(step.rotation, values, state)
             if number == 0:
                 moments[DECAYED] = decayed
             state = _write(step, values, state, decayed)
-        moments[AFTER] = state
-        for read in reads:
-            results[t][read.name] = _T(_T(values[read.query]) @ moments[read.when])
-    return state
+            for d in step.drives:
+                state = state + values[d.scale] * self.held[d.state][t][d.when]
+        return {**moments, AFTER: state}
+
+    def _element(self, stage: Elementwise, t: int, state: Array) -> dict[str, Array]:
+        decay, write = self.value(stage.decay, t), self.value(stage.write, t)
+        if stage.kind == SUM:
+            after = decay * state + write
+        else:
+            after = (np.maximum if stage.kind == MAX else np.logaddexp)(decay + state, write)
+        return {BEFORE: state, AFTER: np.broadcast_to(after, state.shape)}
 
 
 def _write(step: MicroStep, values: Values, before: Array, decayed: Array) -> Array:
@@ -87,25 +124,11 @@ def _decay(decay: Decay, values: Values) -> Array:
     return factor
 
 
-def _token_values(context: Context, program: OperatorProgram, t: int) -> Values:
-    memo: dict[Node, Array] = {}
-    evaluate(context, walk(program.vectors()), memo, lambda leaf: context.input_at(leaf["name"], t + leaf["offset"]))
-    return memo
-
-
-def _output(context: Context, program: OperatorProgram, t: int, reads: Mapping[str, Array]) -> Array:
-    def leaf(node: Node) -> Array:
-        if node.op == "read":
-            return reads[node["name"]]
-        return context.input_at(node["name"], t + node["offset"])
-
-    memo: dict[Node, Array] = {}
-    evaluate(context, walk([program.output]), memo, leaf)
-    return step_output(context, program.mixer, memo[program.output])
-
-
-def _orient(operator: Operator, state: Array) -> Array:
-    return _T(state) if operator.transposed else state
+def _rotated(rotation: Rotation, values: Values, state: Array) -> Array:
+    """The state with pairs of rows, or of columns, turned."""
+    if rotation.rows is not None:
+        state = rotate(values[rotation.rows], state, 0)
+    return state if rotation.cols is None else rotate(_T(values[rotation.cols]), state, 1)
 
 
 def _T(a: Array) -> Array:

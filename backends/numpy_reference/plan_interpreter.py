@@ -17,23 +17,43 @@ import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from smir.backends.numpy_reference.evaluate import Leaves, Schedule, run_schedule, schedule
+from smir.backends.numpy_reference.head_groups import summed_over_groups, with_all_heads
 from smir.backends.numpy_reference.layout import (
     Extent,
     added_up,
+    dense_tiles,
     empty_result,
     final_state,
     finished_result,
     initial_tile,
     measure,
     param_tile,
+    positions,
     split_chunks,
 )
 from smir.errors import IRError
 from smir.ir.graph import Node, reaches, walk
-from smir.ir.kernel import PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, OUTPUT, PARAM, QUADRATIC, ROW, STEP, TOKEN, Carry
+from smir.ir.kernel import PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
+from smir.ir.tile import (
+    BUFFER,
+    CARRIED,
+    COL,
+    DENSE,
+    OUTPUT,
+    PAIR,
+    PARAM,
+    POSITION,
+    QUADRATIC,
+    ROW,
+    STEP,
+    TOKEN,
+    Carry,
+    Scan,
+)
 
 Array = Any
+# What a gradient's name begins with.
+GRADIENT = "d_"
 # Elements of one tile array that several operations in a row should find in the cache.
 CACHED_ELEMENTS = 1 << 17
 # Elements of an input from which on several threads share a run.
@@ -69,12 +89,14 @@ def run_results(
     at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
     """
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
+    own_heads = {leaf.name: np.shape(arrays[leaf.name])[2] for leaf in plan.leaves if leaf.kind == TOKEN}
+    arrays = with_all_heads(arrays, own_heads)
     extent = measure(plan.leaves, carries, arrays, states or {}, chunk)
     if plan.form == STEP:
         extent = measure(plan.leaves, carries, arrays, states or {}, 1)
     elif plan.form == QUADRATIC and not any(_inner(k) for k in plan.kernels):
         extent = measure(plan.leaves, carries, arrays, states or {}, extent.time)
-    memory = {r.name: empty_result(r, extent) for r in plan.results}
+    memory = {r.name: empty_result(r, extent, total=r.name in plan.totals) for r in plan.results}
     saved = {b.name: _saved_memory(b, extent) for b in plan.saved}
     views = {name: view for name, (_, view) in memory.items()} | saved
     parts = _head_parts(extent)
@@ -89,7 +111,11 @@ def run_results(
         with _libraries().limit(limits=1, user_api="blas"), ThreadPoolExecutor(len(parts)) as pool:
             finals = list(pool.map(run, parts))
     final = {name: np.concatenate([f[name] for f in finals], axis=1) for name in finals[0]}
-    return added_up((r, finished_result(memory[r.name][0], r, extent)) for r in plan.results) | saved, final
+    found = added_up((r, finished_result(memory[r.name][0], r, extent)) for r in plan.results)
+    for name, heads in own_heads.items():
+        if f"{GRADIENT}{name}" in found:
+            found[f"{GRADIENT}{name}"] = summed_over_groups(found[f"{GRADIENT}{name}"], heads)
+    return found | saved, final
 
 
 def _saved_memory(b: Buffer, extent: Extent) -> Array:
@@ -202,43 +228,60 @@ class _Run:
         work = schedule((s.value for s in loop.final_stores), ends)
         last = slice(self.extent.chunks - 1, self.extent.chunks)
         for store, value in zip(loop.final_stores, self._run(work, ends, last, last), strict=True):
-            if store.target in {b.name for b in self.plan.buffers}:
+            if store.target in {*(b.name for b in self.plan.buffers), *(r.name for r in self.plan.results)}:
                 self._put(store, value, slice(0, 1))
                 continue
             tile, type_ = value.reshape(*value.shape[:2], *value.shape[-2:]), store.value.type
-            state = final_state(tile, store.transposed, type_.rows, type_.cols)
+            state = final_state(tile, store.transposed, type_.rows, type_.cols, self.extent)
             self.final[store.target] = state.astype(self.extent.dtype)
 
     def _quadratic(self, kernel: Kernel) -> None:
         held: dict[Node, Array] = {}
         for loop in kernel.loops:
-            held.update(self._inner_loop(loop))
+            held.update(self._inner_loop(loop, held))
         work = schedule((s.value for s in kernel.stores), held, fuse=True)
         everything = slice(0, self.extent.chunks)
-        for store, value in zip(kernel.stores, self._run(work, held, everything, everything), strict=True):
+        for store, value in zip(kernel.stores, self._run(work, dict(held), everything, everything), strict=True):
             self._put(store, value, everything)
 
-    def _inner_loop(self, loop: Loop) -> dict[Node, Array]:
-        """All row chunks meet the column chunk of one distance at once, nearest first."""
+    def _inner_loop(self, loop: Loop, before: Mapping[Node, Array]) -> dict[Node, Array]:
+        """All row chunks meet the column chunk of one distance at once, nearest (or farthest) first."""
         carries, chunks = loop.scan.carries, self.extent.chunks
-        held = {c.load: self._for_every_chunk(c) for c in carries}
-        roots = tuple(c.next for c in carries)
+        held = self._starts(carries, before)
+        roots = (*(s.value for s in loop.stores), *(c.next for c in carries))
         hoisted = one_sided(roots)
         everything = slice(0, chunks)
         ready = list(zip(hoisted, self._run(schedule(hoisted), {}, everything, everything), strict=True))
         work = schedule(roots, (*hoisted, *held))
-        for distance in range(1, chunks):
+        for distance in _visited(loop.scan, self.extent):
             late, early = slice(distance, chunks), slice(0, chunks - distance)
             rows, cols = (late, early) if loop.scan.order == "earlier" else (early, late)
             values = {n: _cut(a, cols if _block(n) == COL else rows) for n, a in ready}
             values.update((n, a[:, :, rows]) for n, a in held.items())
-            for c, moved in zip(carries, self._run(work, values, rows, cols), strict=True):
+            found = self._run(work, values, rows, cols)
+            # carries are views of what is held: first everything is made, then it moves on
+            made = [np.array(a) for a in found] if loop.stores else found
+            for store, value in zip(loop.stores, made, strict=False):
+                self._put(store, value, rows, cols)
+            for c, moved in zip(carries, made[len(loop.stores) :], strict=True):
                 held[c.load][:, :, rows] = moved
         return held
 
-    def _for_every_chunk(self, carry: Carry) -> Array:
-        start = initial_tile(carry, self.states, self.extent)[:, :, None]
-        return np.repeat(start, self.extent.chunks, axis=2)
+    def _starts(self, carries: tuple[Carry, ...], before: Mapping[Node, Array]) -> dict[Node, Array]:
+        """What every row chunk's carries hold before the first column chunk."""
+        everything = slice(0, self.extent.chunks)
+        begun = [c for c in carries if c.start is not None]
+        work = schedule((c.start for c in begun if c.start is not None), before, fuse=True)
+        found = dict(zip(begun, self._run(work, dict(before), everything, everything), strict=True))
+        return {c.load: self._for_every_chunk(c, found.get(c)) for c in carries}
+
+    def _for_every_chunk(self, carry: Carry, start: Array | None = None) -> Array:
+        extent = self.extent
+        if start is None:
+            return np.repeat(initial_tile(carry, self.states, extent)[:, :, None], extent.chunks, axis=2)
+        shape = (extent.batch, extent.heads, extent.chunks, *extent.shape(carry.rows, carry.cols))
+        wide = np.result_type(extent.dtype, np.float32)
+        return np.array(np.broadcast_to(start, shape), wide)
 
     # ---- loads and stores ---------------------------------------------------------------------------------------
 
@@ -253,7 +296,12 @@ class _Run:
             part = part_of(node)
             return np.array([self.extent.count(c) for c in range(part.start, part.stop)])[None, None, :, None, None]
 
-        return run_schedule(work, values, Leaves(lambda n: self._load(n, part_of(n)), count), self.extent)
+        def load(node: Node) -> Array:
+            if node["kind"] in (DENSE, PAIR):
+                return self._pairs(node, part_of(node), cols if node["other"] == COL else rows)
+            return self._load(node, part_of(node))
+
+        return run_schedule(work, values, Leaves(load, count), self.extent)
 
     def _load(self, node: Node, part: slice) -> Array:
         if node["kind"] == BUFFER:
@@ -262,22 +310,38 @@ class _Run:
             self.loaded[node] = self._whole(node)
         return _cut(self.loaded[node], part)
 
+    def _pairs(self, node: Node, first: slice, second: slice) -> Array:
+        """A tile for each two chunks, taken one of each from two runs of equal length."""
+        if node["kind"] == DENSE and node not in self.loaded:
+            self.loaded[node] = dense_tiles(self.arrays[node["name"]], self.extent)
+        whole = self.loaded[node] if node["kind"] == DENSE else self.memory[node["name"]]
+        return whole[:, :, np.arange(first.start, first.stop), np.arange(second.start, second.stop)]
+
     def _whole(self, node: Node) -> Array:
         name, type_ = node["name"], node.type
         if node["kind"] == PARAM:
             return param_tile(self.arrays[name], self.extent, type_.rows, type_.cols)[:, :, None]
+        if node["kind"] == POSITION:
+            return positions(self.extent)
         if node["kind"] == TOKEN:
             return split_chunks(self.arrays[name], self.extent, node["offset"], type_.rows, type_.cols)
         raise IRError(f"a kernel loads the carried tile {name} of another one")
 
-    def _put(self, store: Store, value: Array, part: slice) -> None:
+    def _put(self, store: Store, value: Array, part: slice, other: slice | None = None) -> None:
+        """Stores tiles of some chunks, or (`other`) of some pairs of chunks."""
         extent, type_ = self.extent, store.value.type
         if store.target not in self.memory:
             buffer = next((b for b in self.plan.buffers if b.name == store.target), None)
             chunks = 1 if buffer is not None and buffer.extent == PER_SEQUENCE else extent.chunks
-            shape = (extent.batch, extent.heads, chunks, *extent.shape(type_.rows, type_.cols))
+            count = (chunks, chunks) if buffer is not None and buffer.extent == PER_PAIR else (chunks,)
+            shape = (extent.batch, extent.heads, *count, *extent.shape(type_.rows, type_.cols))
             self.memory[store.target] = np.empty(shape, np.result_type(extent.dtype, np.float32))
-        self.memory[store.target][:, :, part] = value
+        memory = self.memory[store.target]
+        if memory.ndim == 6:
+            other = other or part
+            memory[:, :, np.arange(part.start, part.stop), np.arange(other.start, other.stop)] = value
+        else:
+            memory[:, :, part] = value
 
     def _groups(self, order: tuple[Node, ...]) -> Iterator[slice]:
         """Runs of chunks whose largest tile fits the cache."""
@@ -286,6 +350,14 @@ class _Run:
         size = max(1, CACHED_ELEMENTS // (self.extent.batch * self.extent.heads * largest))
         for start in range(0, self.extent.chunks, size):
             yield slice(start, min(start + size, self.extent.chunks))
+
+
+def _visited(scan: Scan, extent: Extent) -> range:
+    """The distances, in chunks, at which a scan visits other chunks."""
+    farthest = extent.chunks - 1
+    if scan.reach is not None:
+        farthest = min(farthest, -(-scan.reach // extent.chunk))
+    return range(farthest, 0, -1) if scan.inward else range(1, farthest + 1)
 
 
 def _cut(array: Array, part: slice) -> Array:
@@ -315,8 +387,8 @@ def _border(roots: tuple[Node, ...], inside: set[Node]) -> tuple[Node, ...]:
 
 def _blocks(node: Node) -> set[str]:
     """Whose chunks a value is made of."""
-    found = {n["block"] for n in walk([node]) if n.op in ("load", "valid_rows") and n.get("block")}
-    return found - {None}
+    leaves = [n for n in walk([node]) if n.op in ("load", "valid_rows")]
+    return {n[key] for n in leaves for key in ("block", "other") if n.get(key)}
 
 
 def _block(node: Node) -> str:

@@ -37,3 +37,22 @@ def start_state(given: Array, shape: tuple[int, ...], initial: float, dtype: Any
 def spread(x: Array, rows: int, cols: int) -> Array:
     """Repeats a single row or column."""
     return np.broadcast_to(x, (*np.shape(x)[:-2], rows, cols))
+
+
+def dense_chunks(w: Array, rows: int) -> Array:
+    """`[H, T, T]` to `[1, H, chunks, chunks, rows, rows]`, zeros outside the sequence."""
+    heads, time = w.shape[:2]
+    count = -(-time // rows)
+    padded = np.zeros((1, heads, count * rows, count * rows), w.dtype)
+    padded[:, :, :time, :time] = w
+    return np.swapaxes(padded.reshape(1, heads, count, rows, count, rows), 3, 4)
+
+
+def tiles_of_pairs(tiles: Array, first: slice, second: slice) -> Array:
+    """The tiles of chunk pairs, taken one of each from two runs of equal length."""
+    return tiles[:, :, np.arange(first.start, first.stop), np.arange(second.start, second.stop)]
+
+
+def started(x: Array, shape: tuple[int, ...], dtype: Any) -> Array:
+    """A writable copy of a tile for every chunk."""
+    return np.array(np.broadcast_to(x, shape), dtype)

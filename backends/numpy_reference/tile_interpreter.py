@@ -10,21 +10,43 @@ from typing import Any
 import numpy as np
 
 from smir.backends.numpy_reference.evaluate import Leaves, run_schedule, schedule
+from smir.backends.numpy_reference.head_groups import summed_over_groups, with_all_heads
 from smir.backends.numpy_reference.layout import (
     Extent,
     added_up,
+    dense_tiles,
+    empty_result,
     final_state,
+    finished_result,
     initial_tile,
     join_result,
     measure,
     param_tile,
+    positions,
     split_chunks,
 )
 from smir.ir.graph import Node
-from smir.ir.tile import BUFFER, CARRIED, COL, OUTPUT, PARAM, QUADRATIC, STEP, Scan, TileProgram
+from smir.ir.tile import (
+    BUFFER,
+    CARRIED,
+    COL,
+    DENSE,
+    OUTPUT,
+    PAIR,
+    PARAM,
+    POSITION,
+    QUADRATIC,
+    STEP,
+    TOKEN,
+    Result,
+    Scan,
+    TileProgram,
+)
 
 Array = Any
 INNER = ("earlier", "later")
+# What a gradient's name begins with.
+GRADIENT = "d_"
 
 
 def run_tile(
@@ -52,12 +74,16 @@ def run_tile_results(
     given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
     at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
     """
-    run = _Run(program, arrays, states or {}, chunk)
+    own_heads = {leaf.name: np.shape(arrays[leaf.name])[2] for leaf in program.leaves if leaf.kind == TOKEN}
+    run = _Run(program, with_all_heads(arrays, own_heads), states or {}, chunk)
     with np.errstate(all="ignore"):
         for scan in program.scans:
             if scan.order not in INNER:
                 run.scan(scan)
         results = run.quadratic_output() if run.inner else run.output()
+    for name, heads in own_heads.items():
+        if f"{GRADIENT}{name}" in results:
+            results[f"{GRADIENT}{name}"] = summed_over_groups(results[f"{GRADIENT}{name}"], heads)
     return results, run.final
 
 
@@ -76,6 +102,7 @@ class _Run:
         self.extent: Extent = extent
         self.held: dict[str, list[Array]] = {}
         self.exported: dict[str, list[Array]] = {}
+        self.pairs: dict[str, dict[tuple[int, int], Array]] = {}
         self.final: dict[str, Array] = {}
 
     def scan(self, scan: Scan) -> None:
@@ -96,7 +123,8 @@ class _Run:
             tiles = {c.name: self.widen(m, c.rows, c.cols) for c, m in zip(scan.carries, moved, strict=True)}
         for c in scan.carries:
             if c.state and c.final:
-                self.final[c.state] = final_state(tiles[c.name], c.transposed, c.rows, c.cols).astype(self.extent.dtype)
+                last = final_state(tiles[c.name], c.transposed, c.rows, c.cols, self.extent)
+                self.final[c.state] = last.astype(self.extent.dtype)
 
     def output(self) -> dict[str, Array]:
         """All chunks at once."""
@@ -117,19 +145,45 @@ class _Run:
         return self.finish(self.values((o.value for o in self.program.outputs), Leaves(load, lambda node: counts)))
 
     def quadratic_output(self) -> dict[str, Array]:
-        """For every row chunk, the column chunks of each scan nearest first, then the output."""
+        """Kernel by kernel: for every row chunk the column chunks of each scan, and what they export. Then results."""
+        chunks = range(self.extent.chunks)
+        ends: list[dict[str, Array]] = [{} for _ in chunks]
+        for kernel in dict.fromkeys(s.kernel for s in self.inner):
+            scans = [s for s in self.inner if s.kernel == kernel]
+            for row in chunks:
+                for scan in scans:
+                    ends[row] |= self.visit(scan, row, ends[row])
+                for name, value in (e for s in scans for e in s.exports):
+                    found = self.values([value], self.leaves(row, row, ends[row]))
+                    self.exported.setdefault(name, []).append(self.wide(found[0]))
         rows = []
-        for row in range(self.extent.chunks):
-            tiles: dict[str, Array] = {}
-            for scan in self.inner:
-                held = {c.name: initial_tile(c, self.states, self.extent) for c in scan.carries}
-                for col in range(row - 1, -1, -1) if scan.order == "earlier" else range(row + 1, self.extent.chunks):
-                    moved = self.values((c.next for c in scan.carries), self.leaves(row, col, held))
-                    held = {c.name: m for c, m in zip(scan.carries, moved, strict=True)}
-                tiles |= held
-            found = self.values((o.value for o in self.program.outputs), self.leaves(row, row, tiles))
+        for row in chunks:
+            found = self.values((o.value for o in self.program.outputs), self.leaves(row, row, ends[row]))
             rows.append([self.wide(tile) for tile in found])
         return self.finish([np.stack(tiles, axis=2) for tiles in zip(*rows, strict=True)])
+
+    def visit(self, scan: Scan, row: int, tiles: Mapping[str, Array]) -> dict[str, Array]:
+        """What a scan's carries hold after the column chunks of one row chunk."""
+        held = {c.name: initial_tile(c, self.states, self.extent) for c in scan.carries}
+        begun = [(c, c.start) for c in scan.carries if c.start is not None]
+        for (c, _), value in zip(begun, self.values((s for _, s in begun), self.leaves(row, row, tiles)), strict=True):
+            held[c.name] = self.widen(value, c.rows, c.cols)
+        for col in self.visited(scan, row):
+            roots = (*(v for _, v in scan.each), *(c.next for c in scan.carries))
+            found = self.values(roots, self.leaves(row, col, held))
+            for (name, _), value in zip(scan.each, found, strict=False):
+                self.pairs.setdefault(name, {})[row, col] = self.wide(value)
+            moved = found[len(scan.each) :]
+            held = {c.name: self.widen(m, c.rows, c.cols) for c, m in zip(scan.carries, moved, strict=True)}
+        return held
+
+    def visited(self, scan: Scan, row: int) -> list[int]:
+        """The column chunks of a row chunk in the order of visits."""
+        last = self.extent.chunks
+        nearest = range(row - 1, -1, -1) if scan.order == "earlier" else range(row + 1, last)
+        farthest = last if scan.reach is None else -(-scan.reach // self.extent.chunk)
+        cols = [col for col in nearest if abs(col - row) <= farthest]
+        return cols[::-1] if scan.inward else cols
 
     def values(self, roots: Iterable[Node], leaves: Leaves) -> list[Array]:
         """The values of some tiles."""
@@ -149,6 +203,13 @@ class _Run:
                 return self.exported[node["name"]][chunk_of(node)]
             if node["kind"] == PARAM:
                 return param_tile(self.arrays[node["name"]], self.extent, node.type.rows, node.type.cols)
+            if node["kind"] == POSITION:
+                return positions(self.extent)[:, :, chunk_of(node)]
+            if node["kind"] in (DENSE, PAIR):
+                pair = chunk_of(node), col if node["other"] == COL else row
+                if node["kind"] == PAIR:
+                    return self.pairs[node["name"]][pair]
+                return dense_tiles(self.arrays[node["name"]], self.extent)[:, :, pair[0], pair[1]]
             return self.tokens(node)[:, :, chunk_of(node)]
 
         return Leaves(load, lambda node: self.extent.count(chunk_of(node)))
@@ -170,5 +231,17 @@ class _Run:
         extent, found = self.extent, []
         for output, tile in zip(self.program.outputs, tiles, strict=True):
             full = np.broadcast_to(tile, (extent.batch, extent.heads, extent.chunks, *tile.shape[-2:]))
+            if output.result.kind == DENSE:
+                found.append((output.result, self.joined_pairs(output.result, full)))
+                continue
             found.append((output.result, join_result(full, output.result, extent)))
         return added_up(found)
+
+    def joined_pairs(self, result: Result, own: Array) -> Array:
+        """A result of pairs of tokens: every chunk's own part, and what the scans stored for pairs of chunks."""
+        memory, view = empty_result(result, self.extent)
+        diagonal = np.arange(self.extent.chunks)
+        view[:, :, diagonal, diagonal] = own
+        for (row, col), value in self.pairs.get(result.name, {}).items():
+            view[:, :, row, col] = value
+        return finished_result(memory, result, self.extent)

@@ -183,6 +183,55 @@ def cross_pairs(a: Array, b: Array, axis: int) -> Array:
     return a[..., 0::2] * b[..., 1::2] - a[..., 1::2] * b[..., 0::2]
 
 
+def scan(decay: Array, write: Array, start: Array, kind: str = "sum", reverse: bool = False) -> Array:
+    """A state after each row: h = decay h- + write, or its `max` or `logsum` kin, where decays add.
+
+    `start` is the state before the first row (`reverse`: after the last one). Row by row.
+    """
+    shape = np.broadcast_shapes(decay.shape, write.shape, (*start.shape[:-2], 1, 1))
+    states = np.empty(shape, np.result_type(decay, write, start))
+    state = start[..., 0, :]
+    for row in range(shape[-2])[:: -1 if reverse else 1]:
+        if kind == "sum":
+            state = decay[..., row, :] * state + write[..., row, :]
+        else:
+            join = np.maximum if kind == "max" else np.logaddexp
+            state = join(decay[..., row, :] + state, write[..., row, :])
+        states[..., row, :] = state
+    return states
+
+
+def shift(a: Array, start: Array, reverse: bool = False) -> Array:
+    """Each row holds the one before it (`reverse`: after it), the first (last) one `start`."""
+    batch = np.broadcast_shapes(a.shape[:-2], start.shape[:-2])
+    a, start = np.broadcast_to(a, batch + a.shape[-2:]), np.broadcast_to(start, batch + start.shape[-2:])
+    return np.concatenate([a[..., 1:, :], start] if reverse else [start, a[..., :-1, :]], axis=-2)
+
+
+def edge_row(a: Array, reverse: bool = False) -> Array:
+    """The last row (`reverse`: the first)."""
+    return a[..., :1, :] if reverse else a[..., -1:, :]
+
+
+def place_row(row: Array, count: int, reverse: bool = False) -> Array:
+    """`count` rows of zeros, but the last (`reverse`: first) is this one."""
+    tile = np.zeros((*row.shape[:-2], count, row.shape[-1]), row.dtype)
+    tile[..., 0 if reverse else -1, :] = row[..., 0, :]
+    return tile
+
+
+def spread_lanes(a: Array, count: int, part: int) -> Array:
+    """Columns to the lanes of a matrix, repeated `count` times along the part that they lack (`part` 0: the inner)."""
+    return np.repeat(a, count, axis=-1) if part == 0 else np.tile(a, count)
+
+
+def fold_lanes(a: Array, count: int, part: int) -> Array:
+    """Lanes of a matrix to one of its parts (0: the outer), summed over the `count` entries of the other."""
+    if part == 0:
+        return a.reshape(*a.shape[:-1], -1, count).sum(axis=-1)
+    return a.reshape(*a.shape[:-1], count, -1).sum(axis=-2)
+
+
 STRUCTURAL: dict[str, Callable[..., Array]] = {
     "dot": dot,
     "transpose": transpose,
@@ -198,5 +247,11 @@ STRUCTURAL: dict[str, Callable[..., Array]] = {
     "level_mask": level_mask,
     "rotate": rotate,
     "cross_pairs": cross_pairs,
+    "scan": scan,
+    "shift": shift,
+    "edge_row": edge_row,
+    "place_row": place_row,
+    "spread": spread_lanes,
+    "fold": fold_lanes,
 }
 TILE_OPS: dict[str, Callable[..., Array]] = STRUCTURAL | {name: op.numpy for name, op in POINTWISE.items()}

@@ -4,6 +4,7 @@ The printed launcher runs on `meta` tensors with recorders in place of its kerne
 with exactly the arguments, options and specialisations of a real launch.
 """
 
+import math
 import re
 import subprocess
 import tempfile
@@ -22,7 +23,7 @@ from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, ten
 from smir.errors import BackendError
 from smir.ir.dims import Dim
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import CHUNK, ONE, STEP, TOKEN
+from smir.ir.tile import CHUNK, DENSE, ONE, STEP, TOKEN, axis_parts
 
 # Shared memory that one program may take, in bytes, by target.
 SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
@@ -103,7 +104,7 @@ class _Recorder:
 def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list[tuple[str, Any, dict[str, Any]]]:
     """(kernel name, jitted function, launch keywords) of every launch that the plan would make."""
     sizes, float32 = _axis_sizes(plan, workload), workload.dtype == "float32"
-    chunk = workload.chunk or default_chunk(sizes, float32)
+    chunk = workload.chunk or default_chunk(sizes, float32, plan.form)
     launch = launcher(plan, Facts.of_sizes(sizes))
     module = import_module(launch.__module__)
     launches: list[tuple[str, Any, dict[str, Any]]] = []
@@ -133,7 +134,8 @@ def _meta_given(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], 
 
     known, made = {**sizes, ONE: 1, CHUNK: chunk}, {}
     for b in given_buffers(plan):
-        shape = (workload.batch, workload.heads, -(-workload.time // chunk), known[b.rows], known[b.cols])
+        width = math.prod(known[part] for part in axis_parts(b.cols))
+        shape = (workload.batch, workload.heads, -(-workload.time // chunk), known[b.rows], width)
         dtype = getattr(torch, workload.dtype if b.dtype == "product" else "float32")
         made[symbols(plan)[BUFFER, b.name]] = torch.empty(shape, dtype=dtype, device="meta")
     return made
@@ -145,6 +147,7 @@ def _meta_tensors(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]
     made = []
     for leaf in tensors(plan):
         leading = (workload.batch, workload.time, workload.heads) if leaf.kind == TOKEN else (workload.heads,)
+        leading = (workload.heads, workload.time, workload.time) if leaf.kind == DENSE else leading
         dims = [sizes[axis] for axis in tensor_axes(leaf.rows, leaf.cols, leaf.kind)]
         made.append(torch.empty(*leading, *dims, dtype=getattr(torch, workload.dtype), device="meta"))
     return made

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.names import identifier
 from smir.backends.triton_gpu.spelling import number
+from smir.ir.graph import Node
 from smir.ir.tile import Carry
 
 if TYPE_CHECKING:
@@ -13,13 +14,16 @@ INDENT = "    "
 
 
 def is_constant(carry: Carry) -> bool:
-    """Whether a carry holds its initial value throughout: it is loaded where it is used, and no loop keeps it."""
+    """Whether a carry holds its initial value throughout: no loop keeps it, and a state's is loaded where it is used."""
     return carry.next is carry.load
 
 
 def print_initial(p: "TilePrinter", carry: Carry) -> str:
     """Prints what the carry holds before the first chunk; gives the variable's name."""
     name = p.frame.names.new(identifier(carry.name))
+    if carry.start is not None:
+        p.line(f"{name} = {_unpadded(p, carry.start)}")
+        return name
     fill = f"{name} = tl.full({p.frame.shape(carry.rows, carry.cols)}, {number(carry.initial).text}, tl.float32)"
     mask = p.frame.padding_mask(carry.load) if carry.initial else ""
     lines = [fill] + ([f"{name} = tl.where({mask}, {name}, 0.0)"] if mask else [])
@@ -53,10 +57,16 @@ def advance(p: "TilePrinter", carries: tuple[Carry, ...]) -> None:
 
 
 def _next(p: "TilePrinter", carry: Carry) -> str:
-    """The carry's new value, with zeros in the padding."""
-    text = p.value(carry.next).text
-    if carry.next.op == "const":
+    """The carry's new value."""
+    return _unpadded(p, carry.next)
+
+
+def _unpadded(p: "TilePrinter", value: Node) -> str:
+    """A value with zeros in the padding."""
+    text = p.value(value).text
+    if value.op == "const":
         return f"tl.full((), {text}, tl.float32)"
-    axes = [s for s in (0, 1) if p.frame.is_padded((carry.rows, carry.cols)[s]) and p.padding(carry.next, s) != 0.0]
-    mask = p.frame.padding_mask(carry.next, axes)
+    sides = value.type.rows, value.type.cols
+    axes = [s for s in (0, 1) if p.frame.is_padded(sides[s]) and p.padding(value, s) != 0.0]
+    mask = p.frame.padding_mask(value, axes)
     return f"tl.where({mask}, {text}, 0.0)" if mask else text

@@ -4,18 +4,20 @@ import re
 from dataclasses import dataclass, replace
 
 from smir.backends.triton_gpu.emit_carries import advance, is_constant, print_initial
+from smir.backends.triton_gpu.emit_levels import print_level_sums
 from smir.backends.triton_gpu.emit_tiles import INDENT, Block, TilePrinter
 from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import HELPERS, Argument, Frame
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
 from smir.backends.triton_gpu.names import comment, identifier, word
 from smir.backends.triton_gpu.thin_products import without_thin_products
-from smir.backends.triton_gpu.transposes import without_transposed_products
+from smir.backends.triton_gpu.transposes import without_transposed_products, without_transposed_results
 from smir.ir import tile
 from smir.ir.graph import Node, reaches
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, TOKEN, Carry
+from smir.ir.tile import BUFFER, CARRIED, COL, POSITION, TOKEN, Carry, Scan
 
+INNER = ("earlier", "later")
 RUNTIME_SIZES = ("time", "heads", "chunks")
 CONSTANTS = ("CHUNK", "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
 
@@ -38,9 +40,11 @@ def print_kernel(plan: KernelPlan, kernel: Kernel, facts: Facts) -> PrintedKerne
     frame = Frame(plan, kernel, facts)
     printer = TilePrinter(frame, kernel.roots())
     _name_roots(printer, kernel)
-    if kernel.loops:
-        for loop in kernel.loops:
+    for loop in kernel.loops:
+        if loop.scan.carries or loop.stores or kernel.sequential:
             _print_loop(printer, loop)
+    if not kernel.loops:
+        print_level_sums(printer)
     for store in kernel.stores:
         _print_store(printer, store)
     return _assemble(frame, kernel, printer.blocks[0])
@@ -49,14 +53,17 @@ def print_kernel(plan: KernelPlan, kernel: Kernel, facts: Facts) -> PrintedKerne
 def _prepared(kernel: Kernel) -> Kernel:
     """The kernel with its products in printable form."""
 
+    flipped = without_transposed_results(kernel.roots())
+
     def prepare(node: Node) -> Node:
-        return without_transposed_products(without_thin_products(node))
+        return without_transposed_products(without_thin_products(flipped(node)))
 
     def stores(group: tuple[Store, ...]) -> tuple[Store, ...]:
         return tuple(replace(s, value=prepare(s.value)) for s in group)
 
     def carry(c: Carry) -> Carry:
-        return replace(c, next=prepare(tile.broadcast(c.next, c.rows, c.cols)))
+        start = c.start and prepare(tile.broadcast(c.start, c.rows, c.cols))
+        return replace(c, next=prepare(tile.broadcast(c.next, c.rows, c.cols)), start=start)
 
     loops = tuple(
         Loop(replace(x.scan, carries=tuple(map(carry, x.scan.carries))), stores(x.stores), stores(x.final_stores))
@@ -79,18 +86,22 @@ def _name_roots(printer: TilePrinter, kernel: Kernel) -> None:
 def _print_loop(p: TilePrinter, loop: Loop) -> None:
     """A scan: the carries' start, the loop over chunks, and what is stored after it."""
     moving = tuple(c for c in loop.scan.carries if not is_constant(c))
-    p.constants |= {c.load: c for c in loop.scan.carries if is_constant(c)}
-    for carry in moving:
+    p.constants |= {c.load: c for c in loop.scan.carries if is_constant(c) and c.start is None}
+    for carry in (c for c in loop.scan.carries if c.load not in p.constants):
         p.know(carry.load, print_initial(p, carry))
-    header, definitions = _LOOPS[loop.scan.order]
+    header, definitions = _header(p, loop.scan)
     with p.nested(header, _changing(p, loop)) as block:
         for name, text in (
             *definitions,
-            *_chunk_definitions("col_" if loop.scan.order in ("earlier", "later") else ""),
+            *_chunk_definitions("col_" if loop.scan.order in INNER else ""),
         ):
             block.add(f"{name} = {text}")
         for store in loop.stores:
-            _print_store(p, store)
+            if loop.scan.order in INNER:
+                type_, text = store.value.type, p.value(store.value).text
+                p.line(p.frame.store_pair(identifier(store.target), type_.rows, type_.cols, text))
+            else:
+                _print_store(p, store)
         advance(p, moving)
         block.lines[:] = _without_unused(block.lines, INDENT * block.depth)
     for store in loop.final_stores:
@@ -103,6 +114,20 @@ _LOOPS = {
     "earlier": ("for distance in range(1, chunk + 1):", (("col_chunk", "chunk - distance"),)),
     "later": ("for col_chunk in range(chunk + 1, chunks):", ()),
 }
+
+
+def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """A loop's first line, and what a step of it visits. Chunks out of reach aren't visited."""
+    header, definitions = _LOOPS[scan.order]
+    if scan.order not in INNER or (scan.reach is None and not scan.inward):
+        return header, definitions
+    count = "chunk" if scan.order == "earlier" else "chunks - 1 - chunk"
+    if scan.reach is not None:
+        count = f"tl.minimum({count}, tl.cdiv({scan.reach}, CHUNK))"
+    p.line(f"farthest = {count}")
+    sign = "-" if scan.order == "earlier" else "+"
+    step = "(farthest - visited)" if scan.inward else "(visited + 1)"
+    return "for visited in range(farthest):", (("col_chunk", f"chunk {sign} {step}"),)
 
 
 def _chunk_definitions(prefix: str) -> tuple[tuple[str, str], ...]:
@@ -119,7 +144,7 @@ def _chunk_definitions(prefix: str) -> tuple[tuple[str, str], ...]:
 def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
     """What differs from one iteration to the next."""
     own = {c.name for c in loop.scan.carries if not is_constant(c)}
-    over_columns = loop.scan.order in ("earlier", "later")
+    over_columns = loop.scan.order in INNER
 
     def changes(node: Node) -> bool:
         if node.op == "valid_rows":
@@ -128,14 +153,17 @@ def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
             return False
         if node["kind"] == CARRIED:
             return node["name"] in own
-        return node["kind"] in (TOKEN, BUFFER) and (not over_columns or node["block"] == COL)
+        if over_columns:
+            return COL in (node.get("block"), node.get("other"))
+        return node["kind"] in (TOKEN, BUFFER, POSITION)
 
     return reaches(p.roots, changes)
 
 
 def _print_store(p: TilePrinter, store: Store) -> None:
     rows, cols = store.value.type.rows, store.value.type.cols
-    p.line(p.frame.store(identifier(store.target), rows, cols, store.transposed, p.value(store.value).text))
+    value = p.value(store.value).text
+    p.line(p.frame.store(identifier(store.target), rows, cols, store.transposed, value, store.summed))
 
 
 # ---- the whole function -----------------------------------------------------------------------------------------

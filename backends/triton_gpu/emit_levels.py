@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.spelling import Text
 from smir.ir.graph import Node, walk
-from smir.ir.tile import level_dependent
+from smir.ir.tile import CARRIED, level_dependent
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
@@ -28,6 +28,13 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     for g, name in zip(group, names, strict=True):
         p.know(g, name)
     return Text(names[0])
+
+
+def print_level_sums(p: "TilePrinter") -> None:
+    """All sums over levels of the kernel: before the rest, for in their loops the fewest registers are free."""
+    for node in walk(p.roots):
+        if node.op == "level_sum" and p.known(node) is None:
+            p.value(node)
 
 
 def level_operands(masked: Node) -> tuple[Node, Node, Node | None] | None:
@@ -75,7 +82,13 @@ def _group(p: "TilePrinter", n: Node) -> list[Node]:
         if other.op != "level_sum" or other is n or p.home(other) != p.home(n) or p.known(other) is not None:
             continue
         tangled = any(x in walk([other]) or other in walk([x]) for x in group)
-        if not tangled and shared & _changing(other.args):
+        if not tangled and not _waits(p, other) and shared & _changing(other.args):
             group.append(other)
             shared |= _changing(other.args)
     return group
+
+
+def _waits(p: "TilePrinter", node: Node) -> bool:
+    """Whether a value holds what a loop that comes later carries."""
+    held = [n for n in walk([node]) if n.op == "load" and n["kind"] == CARRIED]
+    return any(p.known(n) is None and n not in p.constants for n in held)

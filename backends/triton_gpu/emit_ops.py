@@ -5,12 +5,13 @@ from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.emit_carries import print_initial
 from smir.backends.triton_gpu.emit_levels import level_operands, print_level_sum
+from smir.backends.triton_gpu.facts import block_name
 from smir.backends.triton_gpu.frame import over
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
 from smir.errors import IRError
 from smir.ir.graph import Node
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CARRIED, CHUNK, COL, ONE
+from smir.ir.tile import CARRIED, CHUNK, COL, ONE, axis_parts
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
@@ -156,6 +157,39 @@ def _rotate(p: "TilePrinter", n: Node) -> Text:
     return Text(f"rotate({p.numeric(theta).text}, {p.numeric(a).text}, INVERSE={n['inverse']})")
 
 
+def _scan(p: "TilePrinter", n: Node) -> Text:
+    args = ", ".join(p.numeric(a).text for a in n.args)
+    return Text(f'scan_rows({args}, KIND="{n["kind"]}", REVERSE={n["reverse"]})')
+
+
+def _shift(p: "TilePrinter", n: Node) -> Text:
+    return Text(f"shift_rows({', '.join(p.numeric(a).text for a in n.args)}, REVERSE={n['reverse']})")
+
+
+def _edge_row(p: "TilePrinter", n: Node) -> Text:
+    row = f"edge_row({p.numeric(n.args[0]).text}, REVERSE={n['reverse']})"
+    return Text(f"tl.sum({row})" if n.type.cols == ONE else row)
+
+
+def _place_row(p: "TilePrinter", n: Node) -> Text:
+    return Text(f"place_row({p.numeric(n.args[0]).text}, CHUNK, REVERSE={n['reverse']})")
+
+
+def _lanes(n: Node, lane_axis: str) -> tuple[str, str]:
+    """The part of a matrix that the narrower side of a spread or fold has, and the block of the other part."""
+    return ("outer", "inner")[n["part"]], block_name(axis_parts(lane_axis)[1 - n["part"]])
+
+
+def _spread(p: "TilePrinter", n: Node) -> Text:
+    part, count = _lanes(n, n.type.cols)
+    return Text(f"spread_{part}({p.numeric(n.args[0]).text}, {count})")
+
+
+def _fold(p: "TilePrinter", n: Node) -> Text:
+    part, count = _lanes(n, n.args[0].type.cols)
+    return Text(f"fold_{part}({p.summand(n.args[0], 1)}, {count})")
+
+
 def _trans(p: "TilePrinter", a: Node) -> str:
     return f"tl.trans({p.numeric(a).text})"
 
@@ -183,5 +217,11 @@ RULES: dict[str, Callable[["TilePrinter", Node], Text]] = {
     "level_mask": _level_mask,
     "level_sum": print_level_sum,
     "rotate": _rotate,
+    "scan": _scan,
+    "shift": _shift,
+    "edge_row": _edge_row,
+    "place_row": _place_row,
+    "spread": _spread,
+    "fold": _fold,
     **dict.fromkeys(POINTWISE, _pointwise),
 }

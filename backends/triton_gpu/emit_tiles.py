@@ -24,7 +24,8 @@ from smir.ir.tile import BUFFER, CARRIED, Carry
 LONGEST_INLINE = 64
 INDENT = "    "
 ALWAYS_NAMED = frozenset(
-    "load dot level_sum unit_inverse cumsum segment_sum pair_distance pair_collect rotate cross_pairs".split()
+    "load dot level_sum unit_inverse cumsum segment_sum pair_distance pair_collect rotate cross_pairs "
+    "scan shift fold".split()
 )
 
 

@@ -10,18 +10,25 @@ SMALLEST_BLOCK = 16
 
 @dataclass(frozen=True)
 class Facts:
-    """`exact`: dimension axes whose size is a power of two >= 16, so that blocks need no masks along them."""
+    """`exact`: dimension axes whose size is a power of two >= 16, so that blocks need no masks along them.
+
+    `grouped`: inputs with fewer heads than others, each of which serves a group of neighbouring heads.
+    """
 
     exact: frozenset[str] = frozenset()
+    grouped: frozenset[str] = frozenset()
 
     @staticmethod
-    def of_sizes(sizes: Mapping[str, int]) -> "Facts":
-        return Facts(frozenset(axis for axis, size in sizes.items() if size == padded(size)))
+    def of_sizes(sizes: Mapping[str, int], heads: Mapping[str, int] | None = None) -> "Facts":
+        """From the sizes of axes, and the heads of the inputs."""
+        most = max((heads or {}).values(), default=1)
+        grouped = frozenset(name for name, count in (heads or {}).items() if count != most)
+        return Facts(frozenset(axis for axis, size in sizes.items() if size == padded(size)), grouped)
 
 
-def padded(size: int) -> int:
-    """The block that holds a whole axis: the next power of two, at least 16."""
-    return max(SMALLEST_BLOCK, 1 << (size - 1).bit_length())
+def padded(size: int, smallest: int = SMALLEST_BLOCK) -> int:
+    """The block that holds a whole axis: the next power of two, at least 16 unless said otherwise."""
+    return max(smallest, 1 << (size - 1).bit_length())
 
 
 def block_name(axis: str) -> str:

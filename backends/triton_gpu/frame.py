@@ -1,25 +1,41 @@
 """The frame around a kernel's arithmetic: index variables, addresses and masks of every tile it reads or writes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.names import Names, word
+from smir.backends.triton_gpu.pair_places import dense_address, dense_gradient, dense_mask, pair_address, positions
 from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
 from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols
 from smir.errors import IRError
-from smir.ir.graph import Node
+from smir.ir.graph import Node, walk
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import BUFFER, CHUNK, COL, ONE, PARAM, TOKEN, Carry, Result
+from smir.ir.tile import (
+    BUFFER,
+    CHUNK,
+    COL,
+    DENSE,
+    ONE,
+    PAIR,
+    PARAM,
+    POSITION,
+    ROW,
+    TOKEN,
+    Carry,
+    Result,
+    axis_parts,
+)
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "cross_pairs level_mask level_product logaddexp pair_collect pair_distance rotate running_sum running_sum_column "
-    "running_sum_transposed segment_sum tanh unit_inverse weighted_level_product"
+    "cross_pairs edge_row fold_inner fold_outer level_mask level_product logaddexp pair_collect pair_distance place_row "
+    "rotate running_sum running_sum_column running_sum_transposed scan_rows segment_sum shift_rows spread_inner "
+    "spread_outer tanh unit_inverse weighted_level_product"
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "
-    "sequence here there start inside left col_start col_inside col_left level visited distance".split()
+    "sequence here there start inside left col_start col_inside col_left level visited distance farthest".split()
 ) | frozenset(HELPERS)
 
 
@@ -33,8 +49,10 @@ class Argument:
 
 def tensor_axes(rows: str, cols: str, kind: str) -> tuple[str, ...]:
     """The dimension axes of the tensor behind a loaded tile, in the order of its last dimensions."""
+    if kind == DENSE:
+        return ()
     if rows == CHUNK or (kind == PARAM and rows == ONE):
-        return () if cols == ONE else (cols,)
+        return () if cols == ONE else axis_parts(cols)
     return () if rows == cols == ONE else (rows,) if cols == ONE else (rows, cols)
 
 
@@ -60,22 +78,29 @@ class Frame:
                 f"blocks_of_{word(axis)}",
             ):
                 self.names.new(name)
+        used = {a for n in walk(self.kernel.roots()) for a in (n.type.rows, n.type.cols)}
+        self.lanes = tuple(sorted(a for a in used if len(axis_parts(a)) > 1))
+        for name in (name for axis in self.lanes for name in lane_indices(axis)):
+            self.names.new(name)
 
     # ---- axes ---------------------------------------------------------------------------------------------------
 
     def extent(self, axis: str) -> str:
         """The length of a tile along an axis."""
-        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or block_name(axis)
+        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or " * ".join(map(block_name, axis_parts(axis)))
 
     def shape(self, rows: str, cols: str) -> str:
         return "()" if rows == cols == ONE else f"({self.extent(rows)}, {self.extent(cols)})"
 
     def is_padded(self, axis: str) -> bool:
-        return axis not in (CHUNK, ONE) and axis not in self.facts.exact
+        return axis not in (CHUNK, ONE) and not self.facts.exact.issuperset(axis_parts(axis))
 
     def validity(self, axis: str, side: int) -> str:
         """The mask of an axis' real entries, broadcast along the other side."""
-        return f"({over(axis)} < {size_name(axis)})" + ("[:, None]" if side == 0 else "[None, :]")
+        place, parts = "[:, None]" if side == 0 else "[None, :]", axis_parts(axis)
+        names = (over(axis),) if len(parts) == 1 else lane_indices(axis)
+        padded = [(name, part) for name, part in zip(names, parts, strict=True) if self.is_padded(part)]
+        return " & ".join(f"({name} < {size_name(part)}){place}" for name, part in padded)
 
     def padding_mask(self, node: Node, sides: Iterable[int] = (0, 1)) -> str:
         """The mask of a tile's entries that aren't padding; empty when there is none."""
@@ -90,6 +115,14 @@ class Frame:
         if kind == BUFFER:
             buffer, col = self.plan.buffer(node["name"]), node["block"] == COL
             return self._read(self._buffer_address(buffer, col), self._masks(rows, cols, None))
+        if kind == POSITION:
+            return positions(node)
+        if kind == PAIR:
+            pointer = self._pointer(BUFFER_SYMBOL, node["name"])
+            address = pair_address(pointer, self.plan.buffer(node["name"]), node["block"], node["other"])
+            return self._read(address, self._masks(rows, cols, None))
+        if kind == DENSE:
+            return self._read(self._dense_param(node), dense_mask(node["block"], node["other"]))
         if kind == TOKEN:
             inside = self._token_mask(node["offset"], node["block"] == COL, rows)
             return self._read(self._token_address(node), self._masks(rows, cols, inside))
@@ -104,24 +137,39 @@ class Frame:
         address = self._state_address(pointer, carry.rows, carry.cols, carry.transposed)
         return pointer, self._read(address, self._masks(carry.rows, carry.cols, None))
 
-    def store(self, target: str, rows: str, cols: str, transposed: bool, value: str) -> str:
-        """The statement that writes a tile to a buffer, the output or a final state."""
+    def store(self, target: str, rows: str, cols: str, transposed: bool, value: str, summed: str | None = None) -> str:
+        """The statement that writes a tile to a buffer, the output or a final state; `summed`: one of its summands."""
         inside = None
         if any(b.name == target for b in self.plan.buffers):
             buffer = self.plan.buffer(target)
             address = self._buffer_address(buffer, False, transposed)
             inside = None if buffer.extent in (PER_CHUNK, PER_SEQUENCE) else self._token_mask(0, False, rows)
         elif result := next((r for r in self.plan.results if r.name == target), None):
-            address, inside = self._result_place(result)
+            address, inside = self._result_place(result, summed)
         else:
             pointer = self._pointer(FINAL, target)
             address = self._state_address(pointer, rows, cols, transposed)
-        masks = self._masks(rows, cols, inside)
+        masks = inside if inside and cols == CHUNK else self._masks(rows, cols, inside)
         return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
 
-    def _result_place(self, result: Result) -> tuple[str, str | None]:
+    def store_pair(self, target: str, rows: str, cols: str, value: str) -> str:
+        """The statement that writes a tile of the current pair of chunks to a buffer or a result."""
+        if any(b.name == target for b in self.plan.buffers):
+            address = pair_address(self._pointer(BUFFER_SYMBOL, target), self.plan.buffer(target), ROW, COL)
+            masks = self._masks(rows, cols, None)
+        else:
+            address, masks = dense_gradient(self._pointer(OUTPUT, target), COL), dense_mask(ROW, COL)
+        return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
+
+    def _result_place(self, result: Result, summed: str | None) -> tuple[str, str | None]:
         """Where a chunk writes its part of a result, and which of its rows have a place there."""
         pointer, rows, cols = self._pointer(OUTPUT, result.name), result.rows, result.cols
+        if summed is not None:
+            return self._summand_place(result, pointer, summed)
+        if result.name in self.plan.totals:
+            return self._dense(pointer, "sequence", rows, cols, False), None
+        if result.kind == DENSE:
+            return dense_gradient(pointer, ROW), dense_mask(ROW, ROW)
         if result.kind == PARAM:
             return self._dense(pointer, "((batch * heads + head) * chunks + chunk)", rows, cols, False), None
         own, shift = self._token_mask(0, False, rows), result.offset
@@ -130,6 +178,20 @@ class Frame:
         moved = self._token_mask(shift, False, rows)
         start = f"(start {'+' if shift > 0 else '-'} {abs(shift)})"
         return self._output_address(pointer, rows, cols, start), " & ".join(f"({m})" for m in (own, moved) if m)
+
+    def _summand_place(self, result: Result, pointer: str, axis: str) -> tuple[str, str | None]:
+        """Where one block's summand of a result goes: the blocks stand before the result's own dimensions."""
+        rows, cols, own = result.rows, result.cols, self._token_mask(0, False, result.rows)
+        block, blocks = f"block_of_{word(axis)}", f"blocks_of_{word(axis)}"
+        if result.kind == PARAM:
+            part = "sequence" if result.name in self.plan.totals else "((batch * heads + head) * chunks + chunk)"
+            return self._dense(pointer, f"({part} * {blocks} + {block})", rows, cols, False), None
+        if rows != CHUNK or result.offset:
+            raise IRError(f"a sum over blocks of {axis} that is no row for every token: {result.name}")
+        size = _times([s for s in [self._size(cols)] if s != "1"])
+        base = f"{pointer} + (((batch * time + start) * heads + head) * {blocks} + {block}){size}"
+        terms = [base, f"row[:, None] * (heads * {blocks}{size})", *self._index(cols, "[None, :]", "1")]
+        return " + ".join(terms), own
 
     def _read(self, address: str, masks: str) -> str:
         return f"tl.load({address}, mask={masks}, other=0.0)" if masks else f"tl.load({address})"
@@ -149,6 +211,7 @@ class Frame:
         if symbol not in self.bases:
             pointer = self._pointer(INPUT, name)
             leading = ("b", "t", "h") if kind == TOKEN else ("h",)
+            leading = (*leading, "row", "col") if kind == DENSE else leading
             dims = [*leading, *map(word, tensor_axes(rows, cols, kind))]
             strides = [
                 Argument(self.names.new(f"{symbol}_stride_{d}"), f"{symbol}.stride({i})") for i, d in enumerate(dims)
@@ -156,13 +219,23 @@ class Frame:
             self.pointers[symbol] += strides
             base = self.names.new(f"{symbol}_base")
             named = dict(zip(leading, strides, strict=False))
-            terms = [f"{index} * {named[i].name}" for i, index in (("b", "batch"), ("h", "head")) if i in named]
+            head = "head"
+            if name in self.facts.grouped:
+                group = Argument(self.names.new(f"{symbol}_group"), f"heads // {symbol}.shape[2]")
+                self.pointers[f"{symbol} group"] = [group]
+                head = f"(head // {group.name})"
+            terms = [f"{index} * {named[i].name}" for i, index in (("b", "batch"), ("h", head)) if i in named]
             self.bases[symbol] = f"{base} = {pointer} + {' + '.join(terms)}"
         return self.bases[symbol].split(" ", 1)[0]
 
     def _strides(self, name: str) -> list[Argument]:
         """The stride parameters of a caller's tensor, in the order of its dimensions."""
         return self.pointers[self.symbols[INPUT, name]][1:]
+
+    def _dense_param(self, node: Node) -> str:
+        base = self._strided(node["name"], DENSE, node.type.rows, node.type.cols)
+        row, col = (a.name for a in self._strides(node["name"])[-2:])
+        return dense_address(base, (row, col), node["block"], node["other"])
 
     # ---- addresses ----------------------------------------------------------------------------------------------
 
@@ -185,7 +258,9 @@ class Frame:
         elif rows != ONE:
             terms.append(f"{over(rows)}[:, None] * {strides[0]}")
         if cols != ONE:
-            terms.append(f"{over(cols)}[None, :] * {strides[-1]}")
+            columns = (over(cols),) if len(axis_parts(cols)) == 1 else lane_indices(cols)
+            steps = strides[-len(columns) :]
+            terms += [f"{name}[None, :] * {step}" for name, step in zip(columns, steps, strict=True)]
         return " + ".join(terms)
 
     def _buffer_address(self, buffer: Buffer, col: bool, transposed: bool = False) -> str:
@@ -222,11 +297,18 @@ class Frame:
     def _index(self, axis: str, place: str, step: str) -> list[str]:
         if axis == ONE:
             return []
-        index = ("row" if axis == CHUNK else over(axis)) + place
+        index = ("row" if axis == CHUNK else self._flat(axis)) + place
         return [index if step == "1" else f"{index} * {step}"]
 
+    def _flat(self, axis: str) -> str:
+        """The position along an axis in contiguous memory."""
+        if len(axis_parts(axis)) == 1:
+            return over(axis)
+        outer, inner = lane_indices(axis)
+        return f"({outer} * {size_name(axis_parts(axis)[1])} + {inner})"
+
     def _size(self, axis: str) -> str:
-        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or size_name(axis)
+        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or " * ".join(map(size_name, axis_parts(axis)))
 
     # ---- masks --------------------------------------------------------------------------------------------------
 
@@ -260,7 +342,15 @@ class Frame:
             whole = f"tl.arange(0, {block_name(axis)})"
             first = f"block_of_{word(axis)} * {block_name(axis)} + " if role == GRID else ""
             lines.append((over(axis), f"{over(axis)} = {first}{whole}"))
-        return lines
+        return lines + [definition for axis in self.lanes for definition in self._lane_definitions(axis)]
+
+    def _lane_definitions(self, axis: str) -> Iterator[tuple[str, str]]:
+        """Which entry of a matrix each lane is: its row and its column."""
+        blocks = [block_name(part) for part in axis_parts(axis)]
+        lane = f"tl.arange(0, {' * '.join(blocks)})"
+        for name, part, step in zip(lane_indices(axis), axis_parts(axis), ("//", "%"), strict=True):
+            first = f"block_of_{word(part)} * {block_name(part)} + " if self.kernel.role(part) == GRID else ""
+            yield name, f"{name} = {first}{lane} {step} {blocks[1]}"
 
     def axis_constants(self, axis: str) -> tuple[str, str]:
         """The compile-time parameters of an axis: block and size."""
@@ -270,6 +360,11 @@ class Frame:
 def _times(sizes: list[str]) -> str:
     """A factor that is the product of sizes."""
     return f" * {sizes[0]}" if len(sizes) == 1 else f" * ({' * '.join(sizes)})" if sizes else ""
+
+
+def lane_indices(axis: str) -> tuple[str, str]:
+    """The variables that hold, for every lane of a matrix, its row and its column."""
+    return f"{over(axis)}_outer", f"{over(axis)}_inner"
 
 
 def over(axis: str) -> str:

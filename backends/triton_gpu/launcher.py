@@ -8,7 +8,7 @@ from smir.backends.triton_gpu.emit_kernel import PrintedKernel
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.names import comment, identifier
-from smir.backends.triton_gpu.options import Options, default_options
+from smir.backends.triton_gpu.options import Options, default_options, smallest_blocks
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -25,9 +25,9 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import IRError
 from smir.ir.dims import Dim
-from smir.ir.graph import walk
-from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import CHUNK, ONE, PARAM, STEP, TOKEN, Result, TileLeaf
+from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan
+from smir.ir.summands import all_stores
+from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, STEP, TOKEN, Result, TileLeaf, axis_parts
 from smir.ir.tile import OUTPUT as Y
 
 
@@ -78,13 +78,13 @@ def print_launcher(plan: KernelPlan, kernels: Iterable[PrintedKernel], facts: Fa
         _head(plan, printed),
         f"OPTIONS = {_options(default_options(plan))}",
         _TOOLS,
-        _signature(plan),
+        _signature(plan, facts),
         *(f"    {size_name(a)} = {sizes[a]}" for a in axes),
         *_exact_checks(axes, facts),
         "    parts = 0 if INTERPRETED else 3 if dtype == torch.float32 else 2",
-        *(f"    {line}" for line in _allocations(plan)),
+        *(f"    {line}" for line in _allocations(plan, facts)),
         *(f"    {line}" for k, p in zip(plan.kernels, printed, strict=True) for line in _call(plan, k, p)),
-        _return(plan),
+        _return(plan, facts),
     ]
     return "\n".join(parts) + "\n"
 
@@ -100,12 +100,16 @@ def state_shapes(plan: KernelPlan) -> dict[str, tuple[str, ...]]:
 
 def result_axes(result: Result) -> tuple[str, ...]:
     """The dimension axes of a result's tensor."""
+    if result.kind == DENSE:
+        return ()
     if result.rows == CHUNK or (result.kind == PARAM and result.rows == ONE):
-        return _without_units(result.cols, ONE)
+        return () if result.cols == ONE else axis_parts(result.cols)
     return _without_units(result.rows, result.cols)
 
 
 def _without_units(rows: str, cols: str) -> tuple[str, ...]:
+    if len(axis_parts(cols)) > 1:
+        return axis_parts(cols)
     return (rows, cols) if cols != ONE else (rows,) if rows != ONE else ()
 
 
@@ -122,7 +126,6 @@ _HEAD = '''# {name}, {form} form: allocates what the kernels need and launches t
 import os
 
 import torch
-import triton
 import triton.language as tl
 
 {imports}
@@ -138,7 +141,12 @@ _TOOLS = '''
 
 def padded(size, smallest=16):
     """The block that holds a whole axis."""
-    return max(smallest, triton.next_power_of_2(size))
+    return max(smallest, 1 << (size - 1).bit_length())
+
+
+def ceil_div(size, block):
+    """How many blocks cover a size."""
+    return -(-size // block)
 
 
 def product_type(*inputs):
@@ -158,7 +166,7 @@ def _items(values: Mapping[str, int]) -> str:
     return ", ".join(f'"{k}": {v}' for k, v in values.items())
 
 
-def _return(plan: KernelPlan) -> str:
+def _return(plan: KernelPlan, facts: Facts) -> str:
     called = symbols(plan)
     states = ", ".join(f'"{identifier(n)}": {called[FINAL, n]}' for n in final_stores(plan))
     if is_forward(plan):
@@ -166,19 +174,30 @@ def _return(plan: KernelPlan) -> str:
     found: dict[str, list[str]] = {}
     for r in plan.results:
         total = f"{called[OUTPUT, r.name]}.sum((0, 2)).reshape({', '.join(['heads', *map(_extent, result_axes(r))])})"
-        found.setdefault(r.tensor, []).append(total if r.kind == PARAM else called[OUTPUT, r.name])
+        total = f"{called[OUTPUT, r.name]}.sum(0)" if r.kind == DENSE else total
+        whole = f"{called[OUTPUT, r.name]}.sum(3)" if _blocks(plan, r) else called[OUTPUT, r.name]
+        if (like := _grouped(r, facts)) is not None:
+            whole = f"{called[OUTPUT, r.name]}.unflatten(2, ({called[INPUT, like]}.shape[2], -1)).sum(3)"
+        found.setdefault(r.tensor, []).append(whole if r.kind == TOKEN else total)
     found |= {b.name: [called[BUFFER, b.name]] for b in saved_buffers(plan)}
     results = ", ".join(f'"{identifier(name)}": {" + ".join(parts)}' for name, parts in found.items())
     return f"    return {{{results}}}, {{{states}}}"
 
 
-def _signature(plan: KernelPlan) -> str:
+def _grouped(r: Result, facts: Facts) -> str | None:
+    """The input with fewer heads of which a result is the gradient, still one for every head."""
+    like = r.tensor.removeprefix("d_")
+    return like if r.kind == TOKEN and r.tensor != like and like in facts.grouped else None
+
+
+def _signature(plan: KernelPlan, facts: Facts) -> str:
     called, leaves = symbols(plan), tensors(plan)
     states = [called[BUFFER, b.name] for b in given_buffers(plan)]
     states += [f"{called[INITIAL, n]}=None" for n in state_carries(plan)]
     chunk = "" if plan.form == STEP else "chunk=64, "
     given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *states])
     tokens = [called[INPUT, leaf.name] for leaf in leaves if leaf.kind == TOKEN]
+    most = next(called[INPUT, x.name] for x in leaves if x.kind == TOKEN and x.name not in facts.grouped)
     shapes = "\n".join(f"    {_shape(leaf, called[INPUT, leaf.name])}" for leaf in leaves)
     finals = ", ".join(f"{n} [{', '.join(['B', 'H', *axes])}]" for n, axes in state_shapes(plan).items())
     results = ", ".join(f"{r.tensor} [{', '.join([*_LEADING[r.kind], *result_axes(r)])}]" for r in plan.results)
@@ -189,12 +208,12 @@ def _signature(plan: KernelPlan) -> str:
 
 {shapes}
     """
-{unit}    batch, time, heads = {tokens[0]}.shape[:3]
-    chunks = triton.cdiv(time, chunk)
+{unit}    batch, time, heads = {most}.shape[:3]
+    chunks = ceil_div(time, chunk)
     dtype = dtype or product_type({", ".join(tokens)})'''
 
 
-_LEADING = {TOKEN: ("B", "T", "H"), PARAM: ("H",)}
+_LEADING = {TOKEN: ("B", "T", "H"), PARAM: ("H",), DENSE: ("H", "T", "T")}
 
 
 def _shape(leaf: TileLeaf, name: str) -> str:
@@ -210,7 +229,7 @@ def _exact_checks(axes: list[str], facts: Facts) -> list[str]:
     return [f"    if {test}:", f'        raise ValueError("these kernels need powers of two from 16 on: {names}")']
 
 
-def _allocations(plan: KernelPlan) -> list[str]:
+def _allocations(plan: KernelPlan, facts: Facts) -> list[str]:
     called = symbols(plan)
     device = f"device={called[INPUT, tensors(plan)[0].name]}.device"
     lines = []
@@ -224,37 +243,55 @@ def _allocations(plan: KernelPlan) -> list[str]:
     for state, axes in state_shapes(plan).items():
         shape = ", ".join(["batch", "heads", *map(_extent, axes)])
         lines.append(f"{called[FINAL, state]} = torch.empty({shape}, dtype=torch.float32, {device})")
-    return [*lines, *(f"{called[OUTPUT, r.name]} = {_result_memory(plan, r)}, {device})" for r in plan.results)]
+    return [*lines, *(f"{called[OUTPUT, r.name]} = {_result_memory(plan, r, facts)}, {device})" for r in plan.results)]
 
 
-def _result_memory(plan: KernelPlan, r: Result) -> str:
+def _result_memory(plan: KernelPlan, r: Result, facts: Facts) -> str:
     """The start of a result's allocation. A gradient has its input's type; what a shift doesn't reach stays zero."""
+    if r.kind == DENSE:
+        return "torch.zeros(batch, heads, time, time, dtype=torch.float32"
     if r.kind == PARAM:
-        return f"torch.empty(batch, heads, chunks, {_extent(r.rows)}, {_extent(r.cols)}, dtype=torch.float32"
+        summands = "1" if r.name in plan.totals else "chunks"
+        summands = " * ".join([summands, *_blocks(plan, r)])
+        return f"torch.empty(batch, heads, {summands}, {_extent(r.rows)}, {_extent(r.cols)}, dtype=torch.float32"
     like = r.tensor.removeprefix("d_")
     known = r.tensor != Y and any(leaf.name == like for leaf in tensors(plan))
     kind = f"{symbols(plan)[INPUT, like]}.dtype" if known else "dtype" if r.tensor == Y else "torch.float32"
+    kind = "torch.float32" if _blocks(plan, r) or _grouped(r, facts) else kind
     make = "zeros" if r.offset else "empty"
-    return f"torch.{make}({', '.join(['batch', 'time', 'heads', *map(_extent, result_axes(r))])}, dtype={kind}"
+    shape = ["batch", "time", "heads", *_blocks(plan, r), *map(_extent, result_axes(r))]
+    return f"torch.{make}({', '.join(shape)}, dtype={kind}"
+
+
+def _blocks(plan: KernelPlan, r: Result) -> list[str]:
+    """Into how many summands of blocks a result is cut, if it is."""
+    for kernel in plan.kernels:
+        for store in all_stores(kernel):
+            if store.target == r.name and store.summed is not None:
+                axis = store.summed
+                chosen = f'options["{identifier(kernel.name)}"]["{block_name(axis)}"]'
+                return [f"ceil_div({size_name(axis)}, min({chosen}, {_whole(axis, smallest_blocks(kernel))}))"]
+    return []
+
+
+def _whole(axis: str, smallest: Mapping[str, int]) -> str:
+    """The block that holds a whole axis."""
+    return f"padded({size_name(axis)}, {smallest[axis]})" if axis in smallest else f"padded({size_name(axis)})"
 
 
 def _extent(axis: str) -> str:
-    return {CHUNK: "chunk", ONE: "1"}.get(axis) or size_name(axis)
+    return {CHUNK: "chunk", ONE: "1"}.get(axis) or " * ".join(map(size_name, axis_parts(axis)))
 
 
 def _buffer_shape(b: Buffer) -> str:
+    if b.extent == PER_PAIR:
+        return f"batch, heads, chunks, chunks, {_extent(b.rows)}, {_extent(b.cols)}"
     if b.extent == PER_CHUNK:
         return f"batch, heads, chunks, {_extent(b.rows)}, {_extent(b.cols)}"
     if b.extent == PER_SEQUENCE:
         return f"batch, heads, {_extent(b.rows)}, {_extent(b.cols)}"
     rows = "1" if b.rows == CHUNK else _extent(b.rows)
     return f"batch, time, heads, {rows}, {_extent(b.cols)}"
-
-
-def _angle_axes(kernel: Kernel) -> set[str]:
-    """Axes of rotation angles: their blocks are half of the rotated axis' ones, which begin at 16."""
-    angles = [(n.args[0].type, n["axis"]) for n in walk(kernel.roots()) if n.op == "rotate"]
-    return {type_.rows if axis == 0 else type_.cols for type_, axis in angles}
 
 
 _CONSTANTS = {
@@ -270,14 +307,14 @@ _CONSTANTS = {
 def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]:
     """The launch of one kernel: blocks of grid axes first, one flat grid (its x axis has no small limit)."""
     values, option = dict(_CONSTANTS), f'options["{printed.name}"]'
-    lines, angles = [f"chosen = dict({option})"], _angle_axes(kernel)
+    lines, smallest = [f"chosen = dict({option})"], smallest_blocks(kernel)
     for axis, role in kernel.roles:
         block, size = block_name(axis), size_name(axis)
-        whole = f"padded({size}, 8)" if axis in angles else f"padded({size})"
+        whole = _whole(axis, smallest)
         values |= {size: size, block: whole if role == FULL else f'chosen["{block}"]'}
         if role == GRID:
             lines.append(f'chosen["{block}"] = min(chosen["{block}"], {whole})')
-    blocks = [f'triton.cdiv({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
+    blocks = [f'ceil_div({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
     programs = " * ".join(["batch", "heads", *([] if printed.sequential else ["chunks"]), *blocks])
     constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]
     lines.append(f"{printed.name}[({programs},)](")

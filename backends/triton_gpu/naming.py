@@ -17,6 +17,7 @@ _PREFIX = {
     "max": "clamped_",
     "min": "clamped_",
     "broadcast": "wide_",
+    "spread": "wide_",
 }
 _SUFFIX = {
     "segment_sum": "_segments",
@@ -24,6 +25,10 @@ _SUFFIX = {
     "sum": "_sum",
     "reduce_max": "_max",
     "transpose": "_t",
+    "scan": "_states",
+    "shift": "_before",
+    "edge_row": "_last",
+    "fold": "_sum",
 }
 _PLAIN = {
     "add": "total",

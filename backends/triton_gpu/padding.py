@@ -47,9 +47,19 @@ class PaddingOf:
             return self._along(node.args[0], node, side)
         if node.op == "reduce_max":
             return self(node.args[0], side)
+        if node.op in ("scan", "shift", "spread"):
+            return self._moved(node, side)
         if node.get("fill", 0.0) != 0.0:
             return VARIES
         return _zero_or_varies(self(node.args[-1], side))
+
+    def _moved(self, node: Node, side: int) -> Padding:
+        """A state or row that comes from somewhere else in its column; a spread repeats columns into the padding."""
+        found = [self(a, side) for a in node.args]
+        if any(p is not None and not math.isfinite(p) for p in found):
+            return UNSAFE
+        stays = node.op == "shift" or (node.op == "scan" and node["kind"] == "sum")
+        return 0.0 if stays and all(p == 0.0 for p in found[-2:]) else VARIES
 
     def _along(self, arg: Node, node: Node, side: int) -> Padding:
         """An argument's padding, seen along an axis that it may be broadcast to."""
@@ -65,12 +75,26 @@ def _zero_or_varies(padding: Padding) -> Padding:
 
 
 def _pointwise(op: str, values: list[Padding]) -> Padding:
-    if any(v is not None and not math.isfinite(v) for v in values) and op not in ("max", "min", "where"):
+    if op == "where":
+        return _chosen(*values)
+    known_infinite = op in ("max", "min") and all(v is not None and not math.isnan(v) for v in values)
+    if any(v is not None and not math.isfinite(v) for v in values) and not known_infinite:
+        return UNSAFE
+    if op == "div" and values[1] == 0.0:
         return UNSAFE
     if (op in ("mul", "div") and values[0] == 0.0) or (op == "mul" and values[1] == 0.0):
-        return UNSAFE if op == "div" and values[1] == 0.0 else 0.0
+        return 0.0
     if any(v is None for v in values):
-        return values[1] if op == "where" and values[1] == values[2] else VARIES
+        return VARIES
     with np.errstate(all="ignore"):
         result = float(POINTWISE[op].numpy(*(np.float32(v) for v in values if v is not None)))
     return result if math.isfinite(result) else UNSAFE
+
+
+def _chosen(condition: Padding, yes: Padding, no: Padding) -> Padding:
+    """An unsafe condition is any number: either of the two may be taken."""
+    if condition is not None and math.isfinite(condition):
+        return yes if condition else no
+    if any(v is not None and not math.isfinite(v) for v in (yes, no)):
+        return UNSAFE
+    return yes if yes == no else VARIES

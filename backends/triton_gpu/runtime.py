@@ -1,10 +1,12 @@
 """Runs kernel plans on a GPU, or on CPU tensors in Triton's interpreter."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+from smir.backends.triton_gpu.assembler import prepare_assembler
 from smir.backends.triton_gpu.cache import import_package, write_package
 from smir.backends.triton_gpu.emit import emit
 from smir.backends.triton_gpu.facts import Facts
@@ -54,23 +56,61 @@ def run_triton_results(
     kernel name (blocks, num_warps, ..). Raises BackendError when there is no such device, a tensor's type has no
     kernel, or a kernel needs more memory on the chip than the device has.
     """
-    inputs = [arrays[leaf.name] for leaf in tensors(plan)]
-    _check_tensors(dict(zip((leaf.name for leaf in tensors(plan)), inputs, strict=True)))
-    sizes, float32 = sizes_of(plan, arrays), _has_float32_products(plan, arrays)
-    chunk = default_chunk(sizes, float32) if chunk is None else chunk
+    return prepare(plan, arrays, chunk, options)(arrays, states or {})
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A plan that is ready for tensors of certain shapes, types and one device: nothing but the launches is left.
+
+    `inputs` are the names of the tensors in the launcher's order; `buffers` and `initial` its keywords for given
+    buffers and initial states, by name; `keywords` what is the same in every call. Strides may differ between calls.
+    """
+
+    launch: Callable[..., tuple[Any, dict[str, Tensor]]]
+    inputs: tuple[str, ...]
+    buffers: tuple[tuple[str, str], ...]
+    initial: tuple[tuple[str, str], ...]
+    keywords: Mapping[str, Any]
+    forward: bool
+
+    def __call__(
+        self, arrays: Mapping[str, Tensor], states: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """All results by tensor, and the final states. Raises BackendError for a kernel too large for the device."""
+        inputs = [arrays[name] for name in self.inputs]
+        given = {keyword: states[name].float() for name, keyword in self.initial if name in states}
+        given |= {keyword: arrays[name] for name, keyword in self.buffers}
+        try:
+            with _on_device(inputs[0]):
+                results, final = self.launch(*inputs, **given, **self.keywords)
+        except _out_of_resources() as error:
+            hint = f"try chunk={self.keywords.get('chunk', 1) // 2}"
+            raise BackendError(f"a kernel is too large for this GPU: {error}", hint=hint) from error
+        return {Y: results} if self.forward else results, final
+
+
+def prepare(
+    plan: KernelPlan, arrays: Mapping[str, Tensor], chunk: int | None = None, options: Options | None = None
+) -> Launch:
+    """Everything about `run_triton_results` that shapes, types and the device settle; raises what it raises."""
+    inputs = {leaf.name: arrays[leaf.name] for leaf in tensors(plan)}
+    _check_tensors(inputs)
+    sizes, dtype = sizes_of(plan, arrays), _product_type(plan, arrays)
+    heads = {leaf.name: int(arrays[leaf.name].shape[2]) for leaf in tensors(plan) if leaf.kind == TOKEN}
+    float32 = dtype.itemsize == 4
+    chunk = default_chunk(sizes, float32, plan.form) if chunk is None else chunk
     _check_chunk(plan, chunk)
-    launch = launcher(plan, Facts.of_sizes(sizes))
     called = symbols(plan)
-    given = {called[INITIAL, n]: states[n].float() for n in state_carries(plan) if states and n in states}
-    given |= {called[BUFFER, b.name]: arrays[b.name] for b in given_buffers(plan)}
-    keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
     chosen = {**default_options(plan, sizes, chunk, float32, _lanes()), **(options or {})}
-    try:
-        with _on_device(inputs[0]):
-            results, final = launch(*inputs, **given, options=chosen, **keywords)
-            return {Y: results} if is_forward(plan) else results, final
-    except _out_of_resources() as error:
-        raise BackendError(f"a kernel is too large for this GPU: {error}", hint=f"try chunk={chunk // 2}") from error
+    return Launch(
+        launch=launcher(plan, Facts.of_sizes(sizes, heads)),
+        inputs=tuple(inputs),
+        buffers=tuple((b.name, called[BUFFER, b.name]) for b in given_buffers(plan)),
+        initial=tuple((name, called[INITIAL, name]) for name in state_carries(plan)),
+        keywords={"options": chosen, "dtype": dtype} | ({} if plan.form == STEP else {"chunk": chunk}),
+        forward=is_forward(plan),
+    )
 
 
 def sizes_of(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> dict[str, int]:
@@ -87,6 +127,8 @@ def launcher(plan: KernelPlan, facts: Facts) -> Any:
     """The `launch` function of the plan's printed package."""
     if is_interpreting():
         prepare_interpreter()
+    else:
+        prepare_assembler()
     return import_package(write_package(emit(plan, facts))).launch
 
 
@@ -110,10 +152,12 @@ def _check_tensors(inputs: Mapping[str, Tensor]) -> None:
         raise BackendError("the tensors are on different devices", hint="move them all to one device")
 
 
-def _has_float32_products(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> bool:
-    """Whether products take float32 operands: unless the inputs have one 16-bit type (as the printed launcher says)."""
+def _product_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
+    """The type of products' operands: the inputs' only 16-bit type, else float32 (as the printed launcher says)."""
+    import torch
+
     short = {a.dtype for a in (arrays[x.name] for x in tensors(plan) if x.kind == TOKEN) if a.dtype.itemsize < 4}
-    return len(short) != 1
+    return short.pop() if len(short) == 1 else torch.float32
 
 
 def _lanes() -> int:
@@ -130,6 +174,9 @@ def _out_of_resources() -> type[Exception]:
 
 
 def _on_device(tensor: Tensor) -> Any:
+    """Makes the tensor's device the current one; most often it is."""
     import torch
 
-    return torch.cuda.device(tensor.device) if tensor.is_cuda else nullcontext()
+    if not tensor.is_cuda or tensor.device.index == torch.cuda.current_device():
+        return nullcontext()
+    return torch.cuda.device(tensor.device)

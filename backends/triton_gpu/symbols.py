@@ -11,7 +11,7 @@ from smir.ir.tile import TOKEN, Carry, TileLeaf
 INPUT, BUFFER, INITIAL, FINAL, OUTPUT = "input", "buffer", "initial", "final", "output"
 # What the launcher itself calls things.
 LOCALS = frozenset(
-    "os batch time heads chunks chunk options chosen dtype precision parts launch padded product_type TYPES OPTIONS "
+    "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div product_type TYPES OPTIONS "
     "INTERPRETED PRECISION SHORT_INVERSE".split()
 )
 

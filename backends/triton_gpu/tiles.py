@@ -194,15 +194,127 @@ def unit_inverse(n, LEVELS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.c
 
 
 @triton.jit
+def cos_and_sin(x):
+    """Both at once: the nearest multiple of pi/2 subtracted in three parts, then polynomials (Cephes, float32).
+
+    As accurate as float32 for |x| < 8192, without the branch and the memory that a library takes for larger ones.
+    """
+    turns = tl.floor(x * 0.6366197723675814 + 0.5)
+    r = ((x - turns * 1.5703125) - turns * 4.837512969970703125e-4) - turns * 7.54978995489188e-8
+    z = r * r
+    s = ((-1.9515295891e-4 * z + 8.3321608736e-3) * z - 1.6666654611e-1) * z * r + r
+    c = ((2.443315711809948e-5 * z - 1.388731625493765e-3) * z + 4.166664568298827e-2) * z * z - 0.5 * z + 1.0
+    quarter = turns.to(tl.int32) & 3
+    swapped = (quarter & 1) == 1
+    sin = tl.where(swapped, c, s)
+    cos = tl.where(swapped, s, c)
+    return tl.where(((quarter + 1) & 2) != 0, -cos, cos), tl.where((quarter & 2) != 0, -sin, sin)
+
+
+@triton.jit
 def rotate(theta, a, INVERSE: tl.constexpr):
     """Rotates interleaved pairs of columns by the angles theta (half as many columns)."""
     ROWS: tl.constexpr = a.shape[0]
     HALF: tl.constexpr = a.shape[1] // 2
-    cos = tl.cos(theta)
-    sin = -tl.sin(theta) if INVERSE else tl.sin(theta)
+    cos, sine = cos_and_sin(theta)
+    sin = -sine if INVERSE else sine
     even, odd = tl.split(tl.reshape(a, (ROWS, HALF, 2)))
     turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
     return tl.reshape(turned, (ROWS, 2 * HALF))
+
+
+@triton.jit
+def compose_sums(a, x, b, y):
+    """First h -> a h + x, then h -> b h + y."""
+    return a * b, b * x + y
+
+
+@triton.jit
+def compose_maxima(a, x, b, y):
+    """First m -> max(a + m, x), then m -> max(b + m, y)."""
+    return a + b, tl.maximum(b + x, y)
+
+
+@triton.jit
+def compose_log_sums(a, x, b, y):
+    """First l -> logaddexp(a + l, x), then l -> logaddexp(b + l, y)."""
+    return a + b, logaddexp(b + x, y)
+
+
+@triton.jit
+def is_edge(C: tl.constexpr, REVERSE: tl.constexpr):
+    """Marks the row of the last token that a scan visits."""
+    return tl.arange(0, C)[:, None] == (0 if REVERSE else C - 1)
+
+
+@triton.jit
+def scan_rows(decay, write, start, KIND: tl.constexpr, REVERSE: tl.constexpr):
+    """A state after each row, from the state `start` before the first one (reverse: after the last one)."""
+    C: tl.constexpr = write.shape[0]
+    N: tl.constexpr = write.shape[1]
+    first = is_edge(C, not REVERSE)
+    if KIND == "sum":
+        write = tl.where(first, decay * start + write, write)
+    elif KIND == "max":
+        write = tl.where(first, tl.maximum(decay + start, write), write)
+    else:
+        write = tl.where(first, logaddexp(decay + start, write), write)
+    if N == 1:
+        decay, write = tl.reshape(decay, (C,)), tl.reshape(write, (C,))
+    if KIND == "sum":
+        _, state = tl.associative_scan((decay, write), 0, compose_sums, reverse=REVERSE)
+    elif KIND == "max":
+        _, state = tl.associative_scan((decay, write), 0, compose_maxima, reverse=REVERSE)
+    else:
+        _, state = tl.associative_scan((decay, write), 0, compose_log_sums, reverse=REVERSE)
+    return tl.reshape(state, (C, N))
+
+
+@triton.jit
+def shift_rows(x, start, REVERSE: tl.constexpr):
+    """Each row holds the one before it (reverse: after it), the first (last) one `start`."""
+    C: tl.constexpr = x.shape[0]
+    row = tl.arange(0, C)[:, None]
+    before = tl.minimum(row + 1, C - 1) if REVERSE else tl.maximum(row - 1, 0)
+    return tl.where(is_edge(C, not REVERSE), start, tl.gather(x, tl.broadcast_to(before, x.shape), 0))
+
+
+@triton.jit
+def edge_row(x, REVERSE: tl.constexpr):
+    """The last row (reverse: the first)."""
+    return tl.sum(tl.where(is_edge(x.shape[0], REVERSE), x, 0.0), axis=0, keep_dims=True)
+
+
+@triton.jit
+def place_row(row, C: tl.constexpr, REVERSE: tl.constexpr):
+    """Zeros, but the last (reverse: first) of C rows is this one."""
+    return tl.where(is_edge(C, REVERSE), row, 0.0)
+
+
+@triton.jit
+def spread_outer(x, COUNT: tl.constexpr):
+    """Columns to the lanes of a matrix whose rows they are."""
+    wide = tl.broadcast_to(tl.expand_dims(x, 2), (x.shape[0], x.shape[1], COUNT))
+    return tl.reshape(wide, (x.shape[0], x.shape[1] * COUNT))
+
+
+@triton.jit
+def spread_inner(x, COUNT: tl.constexpr):
+    """Columns to the lanes of a matrix whose columns they are."""
+    wide = tl.broadcast_to(tl.expand_dims(x, 1), (x.shape[0], COUNT, x.shape[1]))
+    return tl.reshape(wide, (x.shape[0], COUNT * x.shape[1]))
+
+
+@triton.jit
+def fold_outer(x, COUNT: tl.constexpr):
+    """Lanes to the matrix' rows: sums over its COUNT columns."""
+    return tl.sum(tl.reshape(x, (x.shape[0], x.shape[1] // COUNT, COUNT)), axis=2)
+
+
+@triton.jit
+def fold_inner(x, COUNT: tl.constexpr):
+    """Lanes to the matrix' columns: sums over its COUNT rows."""
+    return tl.sum(tl.reshape(x, (x.shape[0], COUNT, x.shape[1] // COUNT)), axis=1)
 
 
 @triton.jit

@@ -4,7 +4,8 @@ Triton 3.4 to 3.7 compile `tl.dot(tl.trans(x), y)` wrongly for Hopper where x is
 Such an x is computed in its transposed form from the start: `(a b)^T = b^T a^T`, and so on down to loaded tiles.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from smir.backends.triton_gpu.thin_products import is_thin
 from smir.ir import tile
@@ -81,3 +82,42 @@ _RULES: dict[str, Callable[[Node], Node]] = {
     "level_sum": lambda n: tile.level_sum(transposed(n.args[0])),
     "rotate": lambda n: tile.rotate(transposed(n.args[0]), transposed(n.args[1]), 1 - n["axis"], n["inverse"]),
 }
+
+
+def without_transposed_results(roots: Iterable[Node]) -> Callable[[Node], Node]:
+    """Computes products that are only needed transposed as `(a b)^T = b^T a^T`, where b comes from memory.
+
+    Gives a rewriting of values below these roots.
+    """
+    nodes = list(walk(roots := tuple(roots)))
+    uses = Counter(a for n in nodes for a in n.args)
+    uses.update(roots)
+    flips = {n: _flip(n.args[0]) for n in nodes if n.op == "transpose" and _is_flippable(n.args[0], uses)}
+
+    def replace(node: Node) -> Node | None:
+        return substitute(flips[node], replace) if node in flips else None
+
+    return lambda root: substitute(root, replace)
+
+
+def _is_flippable(node: Node, uses: Counter[Node]) -> bool:
+    """Whether the value is made of products alone that nothing else needs, each with a right side from memory."""
+    if uses[node] > 1:
+        return False
+    if node.op == "dot":
+        return not is_thin(node) and not has_products(node.args[1])
+    return node.op in ("add", "sub", "neg") and all(_is_flippable(a, uses) for a in node.args)
+
+
+def _flip(node: Node) -> Node:
+    if node.op == "dot":
+        left, right = node.args
+        return tile.dot(_flipped_mask(right), tile.transpose(left))
+    return tile.pointwise(node.op, *map(_flip, node.args))
+
+
+def _flipped_mask(node: Node) -> Node:
+    """The transposed tile, a mask taken off it: transposing what is below may be done once for all levels."""
+    if node.op == "level_mask":
+        return tile.level_mask(_flipped_mask(node.args[0]), not node["reverse"])
+    return tile.transpose(node)

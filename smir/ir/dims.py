@@ -34,7 +34,10 @@ class Dim:
 
     @staticmethod
     def parse(text: str) -> "Dim":
-        """Reads what `str` prints. Raises IRError."""
+        """Reads what `str` prints; `A.B` is the product of two dimensions, a matrix's lanes. Raises IRError."""
+        outer, dot, inner = text.partition(".")
+        if dot:
+            return Dim.parse(outer) * Dim.parse(inner)
         tokens = _TOKEN.findall(text)
         if "".join(tokens) != re.sub(r"\s", "", text):
             raise IRError(f"not a dimension: {text!r}")

@@ -94,6 +94,11 @@ def input_of(name: str, index: str, rows: Dim, offset: int = 0) -> Node:
     return make("input_of", (), ValueType(rows, ONE, PAIR), name=name, index=index, offset=offset)
 
 
+def param_at(name: str, row: str, col: str) -> Node:
+    """The entry at two positions of an index formula of a parameter declared T x T."""
+    return make("param_at", (), ValueType(ONE, ONE, PAIR), name=name, row=row, col=col)
+
+
 def eye(dim: Dim) -> Node:
     return make("eye", (), ValueType(dim, dim, CONST))
 
@@ -145,6 +150,12 @@ def sum_over(a: Node, axis: int) -> Node:
     return make("sum", (a,), ValueType(rows, cols, a.type.time), axis=axis)
 
 
+def max_over(a: Node, axis: int) -> Node:
+    """Largest of the rows (axis 0) or of the columns (axis 1)."""
+    rows, cols = (ONE, a.type.cols) if axis == 0 else (a.type.rows, ONE)
+    return make("reduce_max", (a,), ValueType(rows, cols, a.type.time), axis=axis)
+
+
 def cumsum(a: Node) -> Node:
     """Running sum along T of a T x n sequence."""
     if a.type.time != SEQ or a.type.rows != TIME:
@@ -188,7 +199,7 @@ def reduce_range(op: str, index: str, low: Node, high: Node, body: Node) -> Node
 
 
 STRUCTURAL = frozenset(
-    "const param input state sequence position input_of eye ones matmul transpose sum cumsum softmax rotate "
-    "pairwise sum_range prod_range read".split()
+    "const param input state sequence position input_of param_at eye ones matmul transpose sum reduce_max cumsum "
+    "softmax rotate pairwise sum_range prod_range read".split()
 )
 OPS = STRUCTURAL | frozenset(POINTWISE)

@@ -10,7 +10,7 @@ from smir.ir.graph import Node
 from smir.ir.tile import Result, Scan, TileLeaf
 
 # Buffer shapes, by what one program reads or writes of them.
-PER_CHUNK, PER_SEQUENCE, PER_TOKEN = "chunk", "sequence", "token"
+PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR = "chunk", "sequence", "token", "pair"
 # Axis roles: the whole axis in one tile, or one block of it per program.
 FULL, GRID = "full", "grid"
 # Whose a buffer is: the plan's own, handed out to the backward plan, or handed in by the forward plan.
@@ -19,7 +19,8 @@ OWN, SAVED, GIVEN = "own", "saved", "given"
 
 @dataclass(frozen=True)
 class Buffer:
-    """Memory between kernels, `rows x cols` elements for every (batch, head) and every chunk (PER_CHUNK).
+    """Memory between kernels, `rows x cols` elements for every (batch, head) and every chunk (PER_CHUNK) or two chunks
+    (PER_PAIR).
 
     `dtype` is `float32`, or `product` for the type in which matrix products take their operands. `owner` says whether
     it outlives the run: the caller gets what is SAVED, `[B, H, chunks, rows, cols]`, under its name beside the results,
@@ -36,17 +37,22 @@ class Buffer:
 
 @dataclass(frozen=True)
 class Store:
-    """Writes a tile: to a Buffer, to a result, or to a final state (by its name)."""
+    """Writes a tile: to a Buffer, to a result, or to a final state (by its name).
+
+    `summed` is an axis of the grid over which the value is a sum: each block writes a summand, added up afterwards.
+    """
 
     target: str
     value: Node
     transposed: bool = False
+    summed: str | None = None
 
 
 @dataclass(frozen=True)
 class Loop:
     """A sequential loop over chunks (`scan.order`). `stores` happen in every iteration, before the carries move on;
-    `final_stores` after the last one, where `carried` means the final value."""
+    `final_stores` after the last one, where `carried` means the final value: to final states, to buffers PER_SEQUENCE,
+    and to results of parameters, of which the loop has carried the sum."""
 
     scan: Scan
     stores: tuple[Store, ...] = ()
@@ -79,7 +85,13 @@ class Kernel:
     def roots(self) -> tuple[Node, ...]:
         """Every value the kernel computes, in the order it needs them."""
         inside = [
-            n for loop in self.loops for n in (*(s.value for s in loop.stores), *(c.next for c in loop.scan.carries))
+            n
+            for loop in self.loops
+            for n in (
+                *(c.start for c in loop.scan.carries if c.start is not None),
+                *(s.value for s in loop.stores),
+                *(c.next for c in loop.scan.carries),
+            )
         ]
         after = [s.value for loop in self.loops for s in loop.final_stores]
         return (*inside, *after, *(s.value for s in self.stores))
@@ -98,6 +110,12 @@ class KernelPlan:
 
     def buffer(self, name: str) -> Buffer:
         return next(b for b in self.buffers if b.name == name)
+
+    @property
+    def totals(self) -> frozenset[str]:
+        """The results of parameters that get one summand for each sequence, not one for each chunk."""
+        stored = {s.target for k in self.kernels for loop in k.loops for s in loop.final_stores}
+        return frozenset(r.name for r in self.results if r.name in stored)
 
     @property
     def saved(self) -> tuple[Buffer, ...]:

@@ -35,13 +35,17 @@ class Declaration:
 
 @dataclass(frozen=True)
 class State:
-    """A recurrent value: `update` gives it at time t; `initial` fills it before the first step."""
+    """A recurrent value: `update` gives it at time t; `initial` fills it before the first step.
+
+    With `log`, the name of another state of this shape or less, it is a mantissa: it stands for its value times e^log.
+    """
 
     name: str
     dims: tuple[Dim, ...]
     initial: float
     update: Node
     span: Span | None = field(default=None, compare=False, repr=False)
+    log: str | None = None
 
 
 @dataclass(frozen=True)

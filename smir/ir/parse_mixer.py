@@ -1,11 +1,26 @@
 """Reads the text of mixer IR and of operator IR."""
 
+from dataclasses import replace
 from typing import Any
 
 from smir.errors import IRError
+from smir.ir.expr import const
 from smir.ir.graph import Node
 from smir.ir.mixer import INPUT, PARAM, Declaration, Mixer, State
-from smir.ir.operator import Decay, Diagonal, Erase, MicroStep, Operator, OperatorProgram, Read, Write
+from smir.ir.operator import (
+    Decay,
+    Diagonal,
+    Drive,
+    Elementwise,
+    Erase,
+    MicroStep,
+    Operator,
+    OperatorProgram,
+    Read,
+    Rotation,
+    Stage,
+    Write,
+)
 from smir.ir.reader import (
     Reader,
     Scope,
@@ -25,7 +40,7 @@ def parse_mixer_ir(reader: Reader) -> Mixer:
     scope: Scope = {}
     title: list[str] = []
     declarations: list[Declaration] = []
-    states: list[tuple[str, tuple[Any, ...], float]] = []
+    states: list[State] = []
     updates: dict[str, Node] = {}
     outputs: list[tuple[Node, tuple[Any, ...]]] = []
     names: list[tuple[str, Node]] = []
@@ -37,7 +52,7 @@ def parse_mixer_ir(reader: Reader) -> Mixer:
     def update() -> None:
         line = reader.line
         name, value = read_named(reader, scope)
-        if name in updates or name not in {s[0] for s in states}:
+        if name in updates or name not in {s.name for s in states}:
             raise IRError(f"one update for each state, not {name} in line {line.end.line}", line.end)
         updates[name] = value
 
@@ -61,10 +76,10 @@ def parse_mixer_ir(reader: Reader) -> Mixer:
         },
     )
     check_once(opening, outputs, "output")
-    missing = [name for name, _, _ in states if name not in updates]
+    missing = [s.name for s in states if s.name not in updates]
     if missing:
         raise IRError(f"state {missing[0]} has no update in the block of line {opening.end.line}", opening.end)
-    built = tuple(State(name, dims, initial, updates[name]) for name, dims, initial in states)
+    built = tuple(replace(s, update=updates[s.name]) for s in states)
     return Mixer(title[0], tuple(declarations), built, *outputs[0], tuple(names))
 
 
@@ -76,14 +91,20 @@ def _declaration(reader: Reader) -> Declaration:
     return Declaration(kind, name, dims, end_line(reader, line, line.interval()))
 
 
-def _state(reader: Reader) -> tuple[str, tuple[Any, ...], float]:
+def _state(reader: Reader) -> State:
+    """Its update comes in a line of its own."""
     line = reader.line
     line.take()
     name = line.name()
     line.expect(":")
     dims = line.dims()
     line.expect("=")
-    return name, dims, end_line(reader, line, line.number())
+    initial, log = line.number(), None
+    if line.accept("log"):
+        line.expect("=")
+        log = line.name()
+    state: State = end_line(reader, line, State(name, dims, initial, const(0.0), log=log))
+    return state
 
 
 # ---- operator IR ------------------------------------------------------------------------------------------------
@@ -92,7 +113,7 @@ def _state(reader: Reader) -> tuple[str, tuple[Any, ...], float]:
 def parse_operators(reader: Reader) -> OperatorProgram:
     scope: Scope = {}
     mixers: list[Mixer] = []
-    operators: list[Operator] = []
+    stages: list[Stage] = []
     reads: list[Read] = []
     outputs: list[Node] = []
 
@@ -101,14 +122,15 @@ def parse_operators(reader: Reader) -> OperatorProgram:
         {
             "mixer": lambda: mixers.append(parse_mixer_ir(reader)),
             "%": lambda: read_value(reader, scope, read_value_type),
-            "operator": lambda: operators.append(_operator(reader, scope)),
+            "operator": lambda: stages.append(_operator(reader, scope)),
+            "elementwise": lambda: stages.append(_elementwise(reader, scope)),
             "read": lambda: reads.append(_read(reader, scope)),
             "output": lambda: outputs.append(read_output(reader, scope)),
         },
     )
     check_once(opening, mixers, "mixer")
     check_once(opening, outputs, "output")
-    return OperatorProgram(mixers[0], tuple(operators), tuple(reads), outputs[0])
+    return OperatorProgram(mixers[0], tuple(stages), tuple(reads), outputs[0])
 
 
 def _read(reader: Reader, scope: Scope) -> Read:
@@ -118,6 +140,25 @@ def _read(reader: Reader, scope: Scope) -> Read:
     line.expect("=")
     state, when = line.name(), line.word("a moment")
     return Read(name, state, end_line(reader, line, read_use(line, scope)), when)
+
+
+def _elementwise(reader: Reader, scope: Scope) -> Elementwise:
+    line = reader.line
+    line.take()
+    state = line.name()
+    line.expect(":")
+    kind, direction = line.word("sum, max or logsum"), line.word("a direction")
+    parts = {key: read_key(line, scope, key) or line.fail(f"`{key}=`") for key in ("decay", "write")}
+    end_line(reader, line, parts)
+    return Elementwise(state, direction, kind, **parts)
+
+
+def _drive(reader: Reader, scope: Scope) -> Drive:
+    line = reader.line
+    line.take()
+    state, when = line.name(), line.word("a moment")
+    scale = read_key(line, scope, "scale") or line.fail("`scale=`")
+    return Drive(state, when, end_line(reader, line, scale))
 
 
 def _operator(reader: Reader, scope: Scope) -> Operator:
@@ -143,7 +184,19 @@ def _operator(reader: Reader, scope: Scope) -> Operator:
 
 def _micro_step(reader: Reader, scope: Scope) -> MicroStep:
     decays: dict[str, Diagonal] = {}
+    angles: dict[str, Node] = {}
     writes: list[Write] = []
+    drives: list[Drive] = []
+
+    def rotate() -> None:
+        line = reader.line
+        line.take()
+        if line.head not in ("rows", "cols") or line.head in angles:
+            line.fail("`rows` or `cols`, once each")
+        side, angle = line.take(), read_key(line, scope, "angle")
+        if angle is None:
+            line.fail("`angle=`")
+        angles[side] = end_line(reader, line, angle)
 
     def decay() -> None:
         line = reader.line
@@ -156,9 +209,15 @@ def _micro_step(reader: Reader, scope: Scope) -> MicroStep:
         decays[side] = end_line(reader, line, Diagonal(log, read_key(line, scope, "sign")))
 
     reader.block(
-        lambda line: line.expect("step"), {"decay": decay, "write": lambda: writes.append(_write(reader, scope))}
+        lambda line: line.expect("step"),
+        {
+            "rotate": rotate,
+            "decay": decay,
+            "write": lambda: writes.append(_write(reader, scope)),
+            "drive": lambda: drives.append(_drive(reader, scope)),
+        },
     )
-    return MicroStep(Decay(**decays), tuple(writes))
+    return MicroStep(Decay(**decays), tuple(writes), Rotation(**angles), tuple(drives))
 
 
 def _write(reader: Reader, scope: Scope) -> Write:

@@ -1,6 +1,7 @@
 """Reads the text of tile programs and of kernel plans."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from smir.ir.graph import Node
 from smir.ir.kernel import Buffer, Kernel, KernelPlan, Loop, Store
@@ -79,25 +80,40 @@ def _plan_result(reader: Reader) -> Result:
 
 def _loop(reader: Reader, scope: Scope, word: str) -> Loop:
     """A scan of a tile program, or a loop of a kernel: the latter also has stores."""
-    order: list[str] = []
+    order: list[Scan] = []
     carries: list[Carry] = []
     exports: list[tuple[str, Node]] = []
+    each: list[tuple[str, Node]] = []
     stores: list[Store] = []
     final_stores: list[Store] = []
 
     def head(line: Line) -> None:
         line.expect(word)
-        order.append(line.word("an order"))
+        order.append(_order(line))
 
     entries: dict[str, Callable[[], None]] = {
         "carry": lambda: carries.append(_carry(reader, scope)),
         "export": lambda: exports.append(read_named(reader, scope)),
+        "each": lambda: each.append(read_named(reader, scope)),
     }
     if word == "loop":
         entries["store"] = lambda: stores.append(_store(reader, scope))
         entries["final_store"] = lambda: final_stores.append(_store(reader, scope))
     reader.block(head, entries)
-    return Loop(Scan(order[0], tuple(carries), tuple(exports)), tuple(stores), tuple(final_stores))
+    scan = replace(order[0], carries=tuple(carries), exports=tuple(exports), each=tuple(each))
+    return Loop(scan, tuple(stores), tuple(final_stores))
+
+
+def _order(line: Line) -> Scan:
+    """A scan that carries nothing yet."""
+    scan = Scan(line.word("an order"), ())
+    if line.accept("kernel"):
+        line.expect("=")
+        scan = replace(scan, kernel=line.string())
+    if line.accept("reach"):
+        line.expect("=")
+        scan = replace(scan, reach=int(line.number()))
+    return replace(scan, inward=line.accept("inward"))
 
 
 def _carry(reader: Reader, scope: Scope) -> Carry:
@@ -112,11 +128,12 @@ def _carry(reader: Reader, scope: Scope) -> Carry:
         line.expect("=")
         state = line.string()
     transposed, final = line.accept("transposed"), not line.accept("start_only")
+    start = read_key(line, scope, "start")
     following = read_key(line, scope, "next")
     if following is None:
         line.fail("`next=`")
     reader.end()
-    return Carry(name, tile.rows, tile.cols, following, initial, state, transposed, final)
+    return Carry(name, tile.rows, tile.cols, following, initial, state, transposed, final, start)
 
 
 def _store(reader: Reader, scope: Scope) -> Store:
@@ -125,7 +142,11 @@ def _store(reader: Reader, scope: Scope) -> Store:
     target = line.name()
     line.expect("=")
     value = read_use(line, scope)
-    return Store(target, value, end_line(reader, line, line.accept("transposed")))
+    transposed, summed = line.accept("transposed"), None
+    if line.accept("summed"):
+        line.expect("=")
+        summed = line.string()
+    return end_line(reader, line, Store(target, value, transposed, summed))  # type: ignore[no-any-return]
 
 
 def parse_plan(reader: Reader) -> KernelPlan:

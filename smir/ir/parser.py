@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from smir.ir.parse_mixer import parse_mixer_ir, parse_operators
+from smir.ir.parse_pairs import parse_pairs
 from smir.ir.parse_tile import parse_plan, parse_tile
 from smir.ir.printer import IR
 from smir.ir.reader import Reader
@@ -11,6 +12,7 @@ from smir.ir.text import split_lines
 _LEVELS: dict[str, Callable[[Reader], IR]] = {
     "mixer": parse_mixer_ir,
     "operators": parse_operators,
+    "pairs": parse_pairs,
     "tile": parse_tile,
     "plan": parse_plan,
 }

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.mixer import Mixer
-from smir.ir.operator import Diagonal, MicroStep, Operator, OperatorProgram, Write
+from smir.ir.mixer import Mixer, State
+from smir.ir.operator import Diagonal, Elementwise, MicroStep, Operator, OperatorProgram, Write
+from smir.ir.pairs import PairProgram, PairRead
 from smir.ir.text import is_name, show_attr, show_dims, show_interval, show_name
 from smir.ir.tile import Carry, Output, Result, Scan, TileLeaf, TileProgram
 
-IR = Mixer | OperatorProgram | TileProgram | KernelPlan
+IR = Mixer | OperatorProgram | PairProgram | TileProgram | KernelPlan
 Names = Mapping[Node, str]
 
 
@@ -23,6 +24,8 @@ def print_ir(ir: IR) -> str:
         lines = _mixer(ir)
     elif isinstance(ir, OperatorProgram):
         lines = _operators(ir)
+    elif isinstance(ir, PairProgram):
+        lines = _pairs(ir)
     elif isinstance(ir, TileProgram):
         lines = _tile(ir)
     else:
@@ -66,12 +69,17 @@ def _block(head: str, body: Iterable[str]) -> list[str]:
 def _mixer(mixer: Mixer) -> list[str]:
     names = name_values((*mixer.roots(), *(n for _, n in mixer.names)), mixer.names)
     body = [f"{d.kind} {show_name(d.name)} : {show_dims(d.dims)}{show_interval(d.range)}" for d in mixer.declarations]
-    body += [f"state {show_name(s.name)} : {show_dims(s.dims)} = {float(s.initial)!r}" for s in mixer.states]
+    body += map(_state, mixer.states)
     body += _values(names)
     body += [f"update {show_name(s.name)} = {names[s.update]}" for s in mixer.states]
     body += [f"output {names[mixer.output]} : {show_dims(mixer.output_dims)}"]
     body += [f"name {show_name(name)} = {names[node]}" for name, node in mixer.names]
     return _block(f"mixer {show_name(mixer.name)}", body)
+
+
+def _state(s: State) -> str:
+    scale = f" log={show_name(s.log)}" if s.log is not None else ""
+    return f"state {show_name(s.name)} : {show_dims(s.dims)} = {float(s.initial)!r}{scale}"
 
 
 # ---- operator IR ------------------------------------------------------------------------------------------------
@@ -80,8 +88,8 @@ def _mixer(mixer: Mixer) -> list[str]:
 def _operators(program: OperatorProgram) -> list[str]:
     names = name_values((*program.vectors(), program.output), program.mixer.names)
     body = [*_mixer(program.mixer), *_values(names)]
-    for operator in program.operators:
-        body += _operator(operator, names)
+    for stage in program.stages:
+        body += _operator(stage, names) if isinstance(stage, Operator) else [_elementwise(stage, names)]
     for r in program.reads:
         body.append(f"read {show_name(r.name)} = {show_name(r.state)} {r.when} {names[r.query]}")
     return _block("operators", [*body, f"output {names[program.output]}"])
@@ -96,7 +104,15 @@ def _operator(operator: Operator, names: Names) -> list[str]:
 def _micro_step(step: MicroStep, names: Names) -> list[str]:
     sides = (("scalar", step.decay.scalar), ("rows", step.decay.rows), ("cols", step.decay.cols))
     decays = [_diagonal(side, part, names) for side, part in sides if part]
-    return _block("step", [*decays, *(_write(w, names) for w in step.writes)])
+    turns = (("rows", step.rotation.rows), ("cols", step.rotation.cols))
+    rotations = [f"rotate {side} angle={names[angle]}" for side, angle in turns if angle]
+    drives = [f"drive {show_name(d.state)} {d.when} scale={names[d.scale]}" for d in step.drives]
+    return _block("step", [*rotations, *decays, *(_write(w, names) for w in step.writes), *drives])
+
+
+def _elementwise(e: Elementwise, names: Names) -> str:
+    parts = f"decay={names[e.decay]} write={names[e.write]}"
+    return f"elementwise {show_name(e.state)} : {e.kind} {e.direction} {parts}"
 
 
 def _diagonal(side: str, part: Diagonal, names: Names) -> str:
@@ -109,6 +125,23 @@ def _write(write: Write, names: Names) -> str:
     return f"write left={names[write.left]}{value}{erase}"
 
 
+# ---- pair IR ----------------------------------------------------------------------------------------------------
+
+
+def _pairs(program: PairProgram) -> list[str]:
+    names = name_values(program.roots(), program.mixer.names)
+    body = [*_mixer(program.mixer), *_values(names)]
+    body += [f"vector {show_name(name)} = {names[column]}" for name, column in program.vectors]
+    body += [_pair_read(r, names) for r in program.reads]
+    return _block("pairs", [*body, f"output {names[program.output]}"])
+
+
+def _pair_read(r: PairRead, names: Names) -> str:
+    parts = (("scores", r.scores), ("mask", r.mask), ("value", r.value), ("channels", r.channels))
+    given = "".join(f" {key}={names[node]}" for key, node in parts if node is not None)
+    return f"read {show_name(r.name)} = {r.kind}{given}"
+
+
 # ---- tile IR and kernel plans -----------------------------------------------------------------------------------
 
 
@@ -116,7 +149,7 @@ def _tile(program: TileProgram) -> list[str]:
     names = name_values(program.roots())
     body = [*map(_leaf, program.leaves), *_values(names)]
     for scan in program.scans:
-        body += _block(f"scan {scan.order}", _scan(scan, names))
+        body += _block(f"scan {_order(scan)}", _scan(scan, names))
     return _block(
         f"tile {show_name(program.name)} {program.form}", [*body, *(_output(o, names) for o in program.outputs)]
     )
@@ -135,15 +168,23 @@ def _leaf(leaf: TileLeaf) -> str:
     return f"leaf {leaf.kind} {show_name(leaf.name)} : {leaf.rows} x {leaf.cols}{show_interval(leaf.range)}"
 
 
+def _order(scan: Scan) -> str:
+    kernel = f" kernel={show_attr(scan.kernel)}" if scan.kernel else ""
+    reach = "" if scan.reach is None else f" reach={scan.reach}"
+    return f"{scan.order}{kernel}{reach}{' inward' if scan.inward else ''}"
+
+
 def _scan(scan: Scan, names: Names) -> list[str]:
     exports = [f"export {show_name(name)} = {names[value]}" for name, value in scan.exports]
-    return [*(_carry(c, names) for c in scan.carries), *exports]
+    each = [f"each {show_name(name)} = {names[value]}" for name, value in scan.each]
+    return [*(_carry(c, names) for c in scan.carries), *exports, *each]
 
 
 def _carry(carry: Carry, names: Names) -> str:
     state = "" if carry.state is None else f" state={show_attr(carry.state)}"
     flags = (" transposed" if carry.transposed else "") + ("" if carry.final else " start_only")
-    start = f"{float(carry.initial)!r}{state}{flags}"
+    begin = "" if carry.start is None else f" start={names[carry.start]}"
+    start = f"{float(carry.initial)!r}{state}{flags}{begin}"
     return f"carry {show_name(carry.name)} : {carry.rows} x {carry.cols} = {start} next={names[carry.next]}"
 
 
@@ -156,12 +197,12 @@ def _plan(plan: KernelPlan) -> list[str]:
 
 
 def _kernel(kernel: Kernel) -> list[str]:
-    exports = (value for loop in kernel.loops for _, value in loop.scan.exports)
+    exports = (value for loop in kernel.loops for _, value in (*loop.scan.exports, *loop.scan.each))
     names = name_values((*exports, *kernel.roots()))
     body = [f"role {show_name(axis)} {role}" for axis, role in kernel.roles]
     body += _values(names)
     for loop in kernel.loops:
-        body += _block(f"loop {loop.scan.order}", _loop(loop, names))
+        body += _block(f"loop {_order(loop.scan)}", _loop(loop, names))
     body += [_store("store", s, names) for s in kernel.stores]
     return _block(f"kernel {show_name(kernel.name)} formula={show_attr(kernel.formula)}", body)
 
@@ -172,4 +213,6 @@ def _loop(loop: Loop, names: Names) -> list[str]:
 
 
 def _store(word: str, store: Store, names: Names) -> str:
-    return f"{word} {show_name(store.target)} = {names[store.value]}" + (" transposed" if store.transposed else "")
+    summed = f" summed={show_attr(store.summed)}" if store.summed is not None else ""
+    turned = " transposed" if store.transposed else ""
+    return f"{word} {show_name(store.target)} = {names[store.value]}{turned}{summed}"

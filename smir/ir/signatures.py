@@ -37,11 +37,14 @@ MIXER_OPS: dict[str, Signature] = {
     "position": Signature((0,), lambda n: expr.position(n["index"]), {"index": str}),
     "input_of": Signature((0,), lambda n: expr.input_of(n["name"], n["index"], n.type.rows, n["offset"]),
                           {**_AT, "index": str}),
+    "param_at": Signature((0,), lambda n: expr.param_at(n["name"], n["row"], n["col"]),
+                          {"name": str, "row": str, "col": str}),
     "eye": Signature((0,), lambda n: expr.eye(n.type.rows)),
     "ones": Signature((0,), lambda n: expr.ones(n.type.rows)),
     "matmul": Signature((2,), lambda n: expr.matmul(n.args[0], n.args[1])),
     "transpose": Signature((1,), lambda n: expr.transpose(n.args[0])),
     "sum": Signature((1,), lambda n: expr.sum_over(n.args[0], n["axis"]), {"axis": int}),
+    "reduce_max": Signature((1,), lambda n: expr.max_over(n.args[0], n["axis"]), {"axis": int}),
     "cumsum": Signature((1,), lambda n: expr.cumsum(n.args[0])),
     "softmax": Signature((1, 2), lambda n: expr.softmax(*n.args)),
     "rotate": Signature((2,), lambda n: expr.rotate(n.args[0], n.args[1], n["inverse"]), {"inverse": bool}),
@@ -55,6 +58,9 @@ _LOADS: dict[str, Mapping[str, type]] = {
     tile.PARAM: {"kind": str, "name": str},
     tile.CARRIED: {"kind": str, "name": str},
     tile.BUFFER: {"kind": str, "name": str, "block": str},
+    tile.POSITION: {"kind": str, "name": str, "block": str},
+    tile.DENSE: {"kind": str, "name": str, "block": str, "other": str},
+    tile.PAIR: {"kind": str, "name": str, "block": str, "other": str},
 }
 _FLAGS = {"reverse": bool, "exclusive": bool}
 
@@ -84,6 +90,14 @@ TILE_OPS: dict[str, Signature] = {
     "cross_pairs": Signature((2,), _cross_pairs, {"axis": int}),
     "level_mask": Signature((1,), lambda n: tile.level_mask(n.args[0]), {"reverse": bool}),
     "level_sum": Signature((1,), lambda n: tile.level_sum(n.args[0])),
+    "scan": Signature(
+        (3,), lambda n: tile.scan(n.args[0], n.args[1], n.args[2], n["kind"]), {"kind": str, "reverse": bool}
+    ),
+    "shift": Signature((2,), lambda n: tile.shift(n.args[0], n.args[1]), {"reverse": bool}),
+    "edge_row": Signature((1,), lambda n: tile.edge_row(n.args[0]), {"reverse": bool}),
+    "place_row": Signature((1,), lambda n: tile.place_row(n.args[0]), {"reverse": bool}),
+    "spread": Signature((1,), lambda n: tile.spread(n.args[0], n.type.cols, n["part"]), {"part": int}),
+    "fold": Signature((1,), lambda n: tile.fold(n.args[0], n["part"]), {"part": int}),
     "rotate": Signature(
         (2,), lambda n: tile.rotate(n.args[0], n.args[1], n["axis"], n["inverse"]), {"axis": int, "inverse": bool}
     ),

@@ -1,7 +1,8 @@
 """Tile IR: straight-line programs over 2-D tiles with named axes.
 
 A tile's axes are dimension names (`K`, `V`, `K/2`, `1`) or `CHUNK`, the tokens of the current chunk. A per-token
-vector is a row: `CHUNK x K`; a carried state is `K x V`. Pointwise operations broadcast axes `1`.
+vector is a row: `CHUNK x K`; a carried state is `K x V`. A per-token matrix is a row too, with all its entries as
+lanes: `CHUNK x K.V`. Pointwise operations broadcast axes `1`.
 
 Structure around the straight-line part (`TileProgram`): scans visit the chunks in order and carry tiles; the
 value `carried(name)` is what a scan holds *before* the current chunk. In the quadratic form a scan visits, for
@@ -22,8 +23,10 @@ from smir.ir.ops import POINTWISE
 
 CHUNK, ONE = "@C", "1"
 TOKEN, PARAM, CARRIED, BUFFER = "token", "param", "carried", "buffer"
+# Of pairs: the number of a token, a parameter declared T x T, memory with a tile for every two chunks.
+POSITION, DENSE, PAIR = "position", "dense", "pair"
 ROW, COL = "row", "col"
-STEP, CHUNKED, QUADRATIC = "step", "chunked", "quadratic"
+STEP, SCAN, CHUNKED, QUADRATIC = "step", "scan", "chunked", "quadratic"
 # The name of a mixer's output.
 OUTPUT = "y"
 
@@ -67,6 +70,21 @@ def carried(name: str, rows: str, cols: str) -> Node:
 def buffer(name: str, rows: str, cols: str, block: str = ROW) -> Node:
     """A tile that another kernel stored (kernel plans only)."""
     return make("load", (), Tile(rows, cols), kind=BUFFER, name=name, block=block)
+
+
+def position(block: str = ROW) -> Node:
+    """`CHUNK x 1`: the numbers of a chunk's tokens in the sequence, from 1."""
+    return make("load", (), Tile(CHUNK, ONE), kind=POSITION, name=POSITION, block=block)
+
+
+def dense(name: str, block: str = ROW, other: str = COL) -> Node:
+    """`CHUNK x CHUNK`: a parameter declared T x T at the tokens of chunk `block` (rows) and of chunk `other`."""
+    return make("load", (), Tile(CHUNK, CHUNK), kind=DENSE, name=name, block=block, other=other)
+
+
+def pair_buffer(name: str, rows: str, cols: str, block: str = ROW, other: str = COL) -> Node:
+    """What was stored for the pair of chunks (`block`, `other`)."""
+    return make("load", (), Tile(rows, cols), kind=PAIR, name=name, block=block, other=other)
 
 
 def const(value: float) -> Node:
@@ -153,8 +171,29 @@ def valid_rows(a: Node, fill: float = 0.0, block: str | None = None) -> Node:
 
 
 def block_of(a: Node) -> str:
-    """Which chunk a tile's rows belong to: ROW unless it is made of COL loads."""
-    return COL if any(n.get("block") == COL for n in walk([a])) else ROW
+    """Which chunk a tile's rows belong to: ROW unless what its rows are made of is COL."""
+    return _block_along(a, 0, {}) or ROW
+
+
+def _block_along(node: Node, side: int, known: dict[tuple[Node, int], str | None]) -> str | None:
+    """The chunk of a tile's rows (0) or columns (1); None where neither is any chunk's."""
+    if (node, side) not in known:
+        known[node, side] = _find_block(node, side, known)
+    return known[node, side]
+
+
+def _find_block(node: Node, side: int, known: dict[tuple[Node, int], str | None]) -> str | None:
+    own = node.get("block" if side == 0 else "other")
+    if own is not None:
+        return str(own)
+    if node.op == "transpose":
+        return _block_along(node.args[0], 1 - side, known)
+    if node.op == "dot":
+        return _block_along(node.args[side], side, known)
+    # a square tile made of one column has the same tokens along both sides
+    side = 0 if node.op == "segment_sum" else side
+    found = (_block_along(a, side, known) for a in node.args if (a.type.rows, a.type.cols)[side] == CHUNK)
+    return next((block for block in found if block is not None), None)
 
 
 def unit_inverse(n: Node, reverse: bool = False) -> Node:
@@ -200,10 +239,79 @@ def cross_pairs(a: Node, b: Node, axis: int, half: str) -> Node:
     return make("cross_pairs", (a, b), Tile(rows, cols), axis=axis)
 
 
+# ---- elementwise recurrences ------------------------------------------------------------------------------------
+
+# How a state moves on: h = a h- + w, m = max(l + m-, w), l = logaddexp(d + l-, w).
+SUM, MAX, LOGSUM = SEMIRINGS = ("sum", "max", "logsum")
+
+
+def scan(decay: Node, write: Node, start: Node, kind: str = SUM, reverse: bool = False) -> Node:
+    """`CHUNK x n`: a state after each of the chunk's tokens, one recurrence in every column.
+
+    `start` (1 x n) is the state before the chunk; `reverse`: after it, and the tokens are visited last to first.
+    SUM multiplies by the decay, any number: an exact 0 is an exact reset. MAX and LOGSUM add it, -inf resets. Rows
+    beyond the end of the sequence must be neutral: decay 1 (0), write 0 (-inf).
+    """
+    if kind not in SEMIRINGS or write.type.rows != CHUNK:
+        raise IRError(f"scan {kind} of {write.type}")
+    cols = write.type.cols
+    return make("scan", (broadcast(decay, CHUNK, cols), write, broadcast(start, ONE, cols)), write.type,
+                kind=kind, reverse=reverse)  # fmt: skip
+
+
+def shift(a: Node, start: Node, reverse: bool = False) -> Node:
+    """`CHUNK x n`: each row holds the one before it (`reverse`: after it), the first (last) one `start`, 1 x n."""
+    if a.type.rows != CHUNK:
+        raise IRError(f"shift of {a.type}")
+    return make("shift", (a, broadcast(start, ONE, a.type.cols)), a.type, reverse=reverse)
+
+
+def edge_row(a: Node, reverse: bool = False) -> Node:
+    """`1 x n`: the last row of a chunk (`reverse`: the first), where a state is after all of the tokens."""
+    return make("edge_row", (a,), Tile(ONE, a.type.cols), reverse=reverse)
+
+
+def place_row(row: Node, reverse: bool = False) -> Node:
+    """`CHUNK x n`: zeros, but the last (`reverse`: first) row is this one. The transpose of `edge_row`."""
+    if row.type.rows != ONE:
+        raise IRError(f"place_row of {row.type}")
+    return make("place_row", (row,), Tile(CHUNK, row.type.cols), reverse=reverse)
+
+
+OUTER, INNER = 0, 1
+
+
+def lanes(outer: str, inner: str) -> str:
+    """The axis of all entries of a matrix in one row, `D.N`: its columns (`inner`) run fastest."""
+    return f"{outer}.{inner}"
+
+
+def axis_parts(axis: str) -> tuple[str, ...]:
+    """The dimensions that an axis is made of: both of a matrix's lanes, else the axis itself."""
+    return tuple(axis.split("."))
+
+
+def spread(a: Node, lane_axis: str, part: int) -> Node:
+    """`R x D` (`part` OUTER) or `R x N` (INNER) to `R x D.N`: repeated along the part that it lacks."""
+    parts = axis_parts(lane_axis)
+    if len(parts) != 2 or part not in (OUTER, INNER) or a.type.cols != parts[part]:
+        raise IRError(f"spread of {a.type} over {lane_axis}")
+    return make("spread", (a,), Tile(a.type.rows, lane_axis), part=part)
+
+
+def fold(a: Node, part: int) -> Node:
+    """`R x D.N` to `R x D` (`part` OUTER) or `R x N` (INNER): summed over the other part. The transpose of `spread`."""
+    parts = axis_parts(a.type.cols)
+    if len(parts) != 2 or part not in (OUTER, INNER):
+        raise IRError(f"fold of {a.type}, which has no lanes")
+    return make("fold", (a,), Tile(a.type.rows, parts[part]), part=part)
+
+
 LEVEL_OPS = frozenset({"pair_distance", "pair_collect", "level_mask"})
 STRUCTURAL = frozenset(
     "load const dot transpose broadcast sum reduce_max cumsum segment_sum mask valid_rows unit_inverse "
-    "pair_distance pair_collect level_mask level_sum rotate cross_pairs".split()
+    "pair_distance pair_collect level_mask level_sum rotate cross_pairs "
+    "scan shift edge_row place_row spread fold".split()
 )
 OPS = STRUCTURAL | frozenset(POINTWISE)
 
@@ -227,7 +335,9 @@ def level_dependent(root: Node) -> set[Node]:
 class Carry:
     """A carried tile. `initial` holds before the first chunk: the mixer's state of that name (`state`), else a number.
 
-    With a `state` its last value is that state's final one, unless `final` is off (it only starts from there).
+    With a `state` its last value is that state's final one, unless `final` is off (it only starts from there). In the
+    quadratic form `start` may be the first value instead, made of the row chunk's tiles and of what earlier scans of
+    the same kernel hold at their end.
     """
 
     name: str
@@ -238,6 +348,7 @@ class Carry:
     state: str | None = None
     transposed: bool = False
     final: bool = True
+    start: Node | None = None
 
     @property
     def load(self) -> Node:
@@ -251,11 +362,20 @@ class Scan:
 
     `exports` are values that a scan hands over per chunk to later scans and to the output, which read them as
     `buffer(name)`. In the step form the output may depend on the last scan's carries only.
+
+    Scans over earlier and later chunks of the same `kernel` see each other's carries; what such a scan exports is made
+    when it has ended. `each` is stored for every pair of chunks before the carries move on, for `pair_buffer(name)` or
+    for the result of that name. They visit only chunks with tokens at most `reach` away from one of the row chunk's,
+    and with `inward` the farthest first.
     """
 
     order: str
     carries: tuple[Carry, ...]
     exports: tuple[tuple[str, Node], ...] = ()
+    kernel: str = ""
+    each: tuple[tuple[str, Node], ...] = ()
+    reach: int | None = None
+    inward: bool = False
 
 
 @dataclass(frozen=True)
@@ -271,7 +391,8 @@ class TileLeaf:
 
 @dataclass(frozen=True)
 class Result:
-    """A tensor that a program hands out, `[B, T, H, *dims]` of kind TOKEN or `[H, *dims]` of kind PARAM.
+    """A tensor that a program hands out, `[B, T, H, *dims]` of kind TOKEN, `[H, *dims]` of kind PARAM, or `[H, T, T]`
+    of kind DENSE (every pair of chunks writes its own part, the others are zero; summed over the batch).
 
     Every chunk writes its own tokens, shifted by `offset` (what would leave the sequence is dropped, tokens that
     nothing reaches are zero), or its own summand of a parameter's tensor, which is summed over batch and chunks.
@@ -318,8 +439,9 @@ class TileProgram:
         return tuple(c for s in self.scans for c in s.carries)
 
     def roots(self) -> tuple[Node, ...]:
-        exports = (value for s in self.scans for _, value in s.exports)
-        return (*exports, *(c.next for c in self.carries), *(o.value for o in self.outputs))
+        exports = [value for s in self.scans for _, value in (*s.exports, *s.each)]
+        starts = [c.start for c in self.carries if c.start is not None]
+        return (*exports, *starts, *(c.next for c in self.carries), *(o.value for o in self.outputs))
 
     def nodes(self) -> Iterator[Node]:
         return walk(self.roots())

@@ -7,7 +7,7 @@ from smir.ir.dependence import components
 from smir.ir.dims import ONE, TIME, Dim
 from smir.ir.expr import CONST, PAIR, SEQ, STEP, ValueType
 from smir.ir.graph import Node, walk
-from smir.ir.mixer import INPUT, PARAM, Mixer, matrix_shape
+from smir.ir.mixer import INPUT, PARAM, Mixer, State, matrix_shape
 from smir.ir.operator import (
     AFTER,
     BACKWARD,
@@ -18,10 +18,12 @@ from smir.ir.operator import (
     MicroStep,
     Operator,
     OperatorProgram,
+    Rotation,
     Write,
 )
 from smir.ir.signatures import MIXER_OPS
 from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
+from smir.ir.verify_stages import check_stages
 
 OUTER = frozenset({"i", "j"})
 
@@ -37,6 +39,7 @@ def verify_mixer(mixer: Mixer) -> None:
         check_member(d.kind, (INPUT, PARAM), f"declaration {d.name}")
     for s in mixer.states:
         _check_value(s.update, matrix_shape(s.dims), (STEP, CONST), f"the update of state {s.name}")
+        _check_log(mixer, s)
     _check_output(mixer)
     if any(n.op == "read" for n in walk(roots)):
         refuse(f"mixer {mixer.name}", "`read` belongs to operator programs")
@@ -44,6 +47,16 @@ def verify_mixer(mixer: Mixer) -> None:
         components(mixer)
     except SpecCycleError as error:
         refuse(f"mixer {mixer.name}", error.message, error.span)
+
+
+def _check_log(mixer: Mixer, state: State) -> None:
+    if state.log is None:
+        return
+    log = next((s for s in mixer.states if s.name == state.log), None)
+    if log is None or log.log is not None:
+        refuse(f"state {state.name}", f"its log {state.log} is no plain state")
+    if any(own not in (ONE, axis) for own, axis in zip(matrix_shape(log.dims), matrix_shape(state.dims), strict=True)):
+        refuse(f"state {state.name}", f"its log {state.log} has other axes")
 
 
 def _check_output(mixer: Mixer) -> None:
@@ -119,23 +132,19 @@ def verify_operators(program: OperatorProgram) -> None:
     check_nodes((*program.vectors(), program.output), MIXER_OPS, ValueType)
     _check_leaves(program.mixer, (*program.vectors(), program.output))
     _check_vectors(program)
-    check_unique([o.state for o in program.operators], "operator")
-    missing = {s.name for s in program.mixer.states} - {o.state for o in program.operators}
+    check_unique([s.state for s in program.stages], "operator")
+    missing = {s.name for s in program.mixer.states} ^ {s.state for s in program.stages}
     if missing:
-        refuse(f"state {min(missing)}", "has no operator")
+        refuse(f"state {min(missing)}", "has no operator, or there is no such state")
     for operator in program.operators:
         _check_operator(program, operator)
+    check_stages(program)
     _check_reads(program)
     _check_value(program.output, matrix_shape(program.mixer.output_dims), (STEP, CONST), "the output")
 
 
 def _check_vectors(program: OperatorProgram) -> None:
-    for node in walk(program.vectors()):
-        if node.op in ("state", "read"):
-            refuse(node, "vectors of operators and reads depend on inputs and parameters only")
     for node in walk((*program.vectors(), program.output)):
-        if node.op == "state":
-            refuse(node, "the output sees states through reads only")
         if node.type.time in (SEQ, PAIR):
             refuse(node, "everything in an operator program lives at one time step")
 
@@ -154,6 +163,8 @@ def _check_operator(program: OperatorProgram, operator: Operator) -> None:
     for number, step in enumerate(operator.steps):
         if number and step.decay != Decay():
             refuse(where, f"micro-step {number + 1} decays: only the first may")
+        if number and step.rotation != Rotation():
+            refuse(where, f"micro-step {number + 1} rotates: only the first may")
         _check_step(operator, step, where)
 
 
@@ -164,8 +175,19 @@ def _check_step(operator: Operator, step: MicroStep, where: str) -> None:
         for node in (part.log, part.sign) if part else ():
             if node is not None:
                 _check_value(node, (size, ONE), (STEP, CONST), f"{where}: a {side} decay")
+    _check_rotation(operator, step, where)
     for write in step.writes:
         _check_write(operator, write, where)
+
+
+def _check_rotation(operator: Operator, step: MicroStep, where: str) -> None:
+    for angle, axis, decay, side in ((step.rotation.rows, operator.rows, step.decay.rows, "row"),
+                                     (step.rotation.cols, operator.cols, step.decay.cols, "column")):  # fmt: skip
+        if angle is None:
+            continue
+        _check_value(angle, (axis / Dim.number(2), ONE), (STEP, CONST), f"{where}: the angles of a {side} rotation")
+        if decay is not None:
+            refuse(where, f"a {side} decay does not commute with a {side} rotation")
 
 
 def _check_write(operator: Operator, write: Write, where: str) -> None:

@@ -1,6 +1,6 @@
 """Rules of tile programs and kernel plans."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import (
@@ -9,6 +9,7 @@ from smir.ir.kernel import (
     GRID,
     OWN,
     PER_CHUNK,
+    PER_PAIR,
     PER_SEQUENCE,
     PER_TOKEN,
     SAVED,
@@ -18,17 +19,22 @@ from smir.ir.kernel import (
     Store,
 )
 from smir.ir.signatures import TILE_OPS
+from smir.ir.summands import Summands, all_stores
 from smir.ir.tile import (
     BUFFER,
     CARRIED,
     CHUNK,
     CHUNKED,
     COL,
+    DENSE,
     LEVEL_OPS,
     ONE,
+    PAIR,
     PARAM,
+    POSITION,
     QUADRATIC,
     ROW,
+    SCAN,
     STEP,
     TOKEN,
     Carry,
@@ -37,10 +43,14 @@ from smir.ir.tile import (
     Tile,
     TileLeaf,
     TileProgram,
+    axis_parts,
 )
 from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
 
-FORMS = (STEP, CHUNKED, QUADRATIC)
+FORMS = (STEP, SCAN, CHUNKED, QUADRATIC)
+_MIXES_ROWS = frozenset(
+    "cumsum segment_sum mask unit_inverse pair_distance pair_collect level_mask scan shift edge_row place_row".split()
+)
 ORDERS = ("forward", "backward", "earlier", "later")
 Axes = Mapping[str, Tile]
 
@@ -54,10 +64,12 @@ def verify_tile(program: TileProgram) -> None:
     exported: dict[str, Tile] = {}
     for scan in program.scans:
         _check_scan(scan, program.form)
+        starts = (c.start for c in scan.carries if c.start is not None)
+        _check_loads(starts, program.leaves, carried, exported, f"the start of the {scan.order} scan")
         carried |= _carry_axes(scan)
-        roots = (*(c.next for c in scan.carries), *(value for _, value in scan.exports))
+        roots = (*(c.next for c in scan.carries), *(value for _, value in (*scan.exports, *scan.each)))
         _check_loads(roots, program.leaves, carried, exported, f"the {scan.order} scan")
-        exported |= {name: value.type for name, value in scan.exports}
+        exported |= {name: value.type for name, value in (*scan.exports, *scan.each)}
     check_unique([o.result.name for o in program.outputs], "output")
     for output in program.outputs:
         _check_result(output.result, output.value)
@@ -70,12 +82,13 @@ def _check_form(form: str, leaves: tuple[TileLeaf, ...], roots: tuple[Node, ...]
     check_nodes(roots, TILE_OPS, Tile)
     check_unique([leaf.name for leaf in leaves], "leaf")
     for leaf in leaves:
-        check_member(leaf.kind, (TOKEN, PARAM, BUFFER), f"leaf {leaf.name}")
+        check_member(leaf.kind, (TOKEN, PARAM, DENSE, BUFFER), f"leaf {leaf.name}")
     for node in walk(roots):
         _check_structure(node)
-        if node.get("block", ROW) not in (ROW, COL):
+        blocks = {node.get("block", ROW), node.get("other", ROW)}
+        if blocks - {ROW, COL}:
             refuse(node, f"a block is {ROW} or {COL}")
-        if node.get("block") == COL and form != QUADRATIC:
+        if COL in blocks and form != QUADRATIC:
             refuse(node, "only the quadratic form visits other chunks")
         if form == STEP and CHUNK in (node.type.rows, node.type.cols):
             refuse(node, "the step form has one token, no chunk")
@@ -88,7 +101,7 @@ def _check_structure(node: Node) -> None:
         refuse(node, "needs a square tile")
     if node.op == "segment_sum" and node.args[0].type.cols != ONE:
         refuse(node, "needs a column of numbers")
-    if node.op == "load" and node["kind"] not in (TOKEN, PARAM, CARRIED, BUFFER):
+    if node.op == "load" and node["kind"] not in (TOKEN, PARAM, CARRIED, BUFFER, POSITION, DENSE, PAIR):
         refuse(node, f"{node['kind']!r} is nothing to load")
 
 
@@ -109,6 +122,11 @@ def _check_scan(scan: Scan, form: str) -> None:
     for carry in scan.carries:
         if carry.next.type != Tile(carry.rows, carry.cols):
             refuse(carry.next, f"carry {carry.name} is {carry.rows} x {carry.cols}")
+        if carry.start is not None and carry.start.type != carry.next.type:
+            refuse(carry.start, f"carry {carry.name} is {carry.rows} x {carry.cols}")
+    pairs = (scan.kernel, scan.each, scan.reach is not None, scan.inward, any(c.start for c in scan.carries))
+    if any(pairs) and scan.order not in ("earlier", "later"):
+        refuse(f"the {scan.order} scan", "only scans over earlier and later chunks know pairs of chunks")
 
 
 def _carry_axes(scan: Scan) -> dict[str, Tile]:
@@ -119,9 +137,9 @@ def _check_loads(roots: Iterable[Node], leaves: tuple[TileLeaf, ...], carried: A
     """Every load below the roots names something that is there, with its axes."""
     known: dict[tuple[str, str], Tile] = {(leaf.kind, leaf.name): Tile(leaf.rows, leaf.cols) for leaf in leaves}
     known |= {(CARRIED, name): axes for name, axes in carried.items()}
-    known |= {(BUFFER, name): axes for name, axes in buffers.items()}
+    known |= {(kind, name): axes for name, axes in buffers.items() for kind in (BUFFER, PAIR)}
     for node in walk(roots):
-        if node.op != "load":
+        if node.op != "load" or node["kind"] == POSITION:
             continue
         axes = known.get((node["kind"], node["name"]))
         if axes is None:
@@ -140,7 +158,7 @@ def verify_plan(plan: KernelPlan) -> None:
     check_unique([b.name for b in plan.buffers], "buffer")
     check_unique([k.name for k in plan.kernels], "kernel")
     for b in plan.buffers:
-        check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN), f"buffer {b.name}")
+        check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR), f"buffer {b.name}")
         check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
         check_member(b.owner, (OWN, SAVED, GIVEN), f"buffer {b.name}")
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
@@ -197,7 +215,8 @@ def _where(kernel: Kernel) -> str:
 
 def _loop_values(loop: Loop) -> tuple[Node, ...]:
     stores = (s.value for s in (*loop.stores, *loop.final_stores))
-    return (*(c.next for c in loop.scan.carries), *(value for _, value in loop.scan.exports), *stores)
+    starts = (c.start for c in loop.scan.carries if c.start is not None)
+    return (*starts, *(c.next for c in loop.scan.carries), *(value for _, value in loop.scan.exports), *stores)
 
 
 def _readable(plan: KernelPlan, written: set[str]) -> dict[str, Tile]:
@@ -218,7 +237,7 @@ def _check_store(plan: KernelPlan, store: Store, states: Mapping[str, Carry]) ->
 
 
 def _check_result(result: Result, value: Node) -> None:
-    check_member(result.kind, (TOKEN, PARAM), f"result {result.name}")
+    check_member(result.kind, (TOKEN, PARAM, DENSE), f"result {result.name}")
     if value.type != Tile(result.rows, result.cols):
         refuse(value, f"result {result.name} is {result.rows} x {result.cols}")
 
@@ -230,21 +249,38 @@ def _check_roles(kernel: Kernel) -> None:
     grid = {axis for axis, role in kernel.roles if role == GRID}
     if grid & {CHUNK, ONE}:
         refuse(f"kernel {kernel.name}", f"axis {min(grid & {CHUNK, ONE})} can't be cut into blocks")
+    for store in _stores(kernel):
+        if store.summed is not None and store.summed not in grid:
+            refuse(f"kernel {kernel.name}", f"stores a sum over axis {store.summed}, which it doesn't cut into blocks")
+    summed = {axis: _summands(kernel, axis) for axis in grid}
     for node in walk(_values(kernel)):
-        bad = grid & set(combined_axes(node))
+        bad = {axis for axis in grid & set(combined_axes(node)) if node not in summed[axis]}
         if bad:
             refuse(node, f"combines elements along axis {min(bad)}, which kernel {kernel.name} cuts into blocks")
 
 
+def _summands(kernel: Kernel, axis: str) -> Set[Node]:
+    """The values that may be sums over one block of the axis."""
+    targets = {s.target for s in all_stores(kernel) if s.summed == axis}
+    if not targets:
+        return set()
+    found = Summands(kernel, axis, targets)
+    if not found.is_sound:
+        refuse(f"kernel {kernel.name}", f"needs whole sums over axis {axis}, which it cuts into blocks")
+    return found.values
+
+
 def combined_axes(node: Node) -> Iterator[str]:
     """The axes along which an operation combines elements, and axes that stand twice in one tile."""
-    if node.type.rows == node.type.cols:
-        yield node.type.rows
+    axes = [*axis_parts(node.type.rows), *axis_parts(node.type.cols)]
+    yield from (a for a in axes if axes.count(a) > 1)
     if node.op == "dot":
-        yield node.args[0].type.cols
+        yield from axis_parts(node.args[0].type.cols)
+    elif node.op == "fold":
+        yield axis_parts(node.args[0].type.cols)[1 - node["part"]]
     elif node.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
         # of pairs, the whole axis and the one of half its length
         for part in (node, *node.args):
-            yield part.type.rows if node["axis"] == 0 else part.type.cols
-    elif node.op in ("cumsum", "segment_sum", "mask", "unit_inverse", "pair_distance", "pair_collect", "level_mask"):
+            yield from axis_parts(part.type.rows if node["axis"] == 0 else part.type.cols)
+    elif node.op in _MIXES_ROWS:
         yield node.type.rows

@@ -7,6 +7,7 @@ import torch
 import smir
 from smir.binding import bind
 from smir.errors import ArgumentError, BackendError, FormError, RangeError, SmirError
+from smir.sampling import sample_states
 
 MIXER = smir.compile("gated_delta_rule")
 ARRAYS = smir.sample(MIXER.spec, B=1, T=5, H=2)
@@ -84,9 +85,24 @@ REQUESTS = {
     "verify part": (lambda: MIXER.verify(B=0.5), ArgumentError, "B is a positive whole number"),
     "sample nothing": (lambda: smir.sample(MIXER.spec, T=0), ArgumentError, "T is a positive whole number"),
     "sample less": (lambda: smir.sample(MIXER.spec, B=-1), ArgumentError, "B is a positive whole number"),
+    "sample backwards": (
+        lambda: smir.sample(MIXER.spec, seed=-1),
+        ArgumentError,
+        "seed is a whole number from 0 on, not -1",
+    ),
+    "sample without seed": (lambda: smir.sample(MIXER.spec, seed=None), ArgumentError, "seed .* not None"),
+    "verify backwards": (lambda: MIXER.verify(seed=-1), ArgumentError, "seed is a whole number"),
+    "states of half a batch": (
+        lambda: sample_states(MIXER.spec, 0.5, 1),
+        ArgumentError,
+        "B is a positive whole number",
+    ),
+    "states by text": (lambda: sample_states(MIXER.spec, 1, 1, seed="a"), ArgumentError, "seed .* not 'a'"),
     "plan": (lambda: MIXER.plan("fast"), FormError, "no form 'fast'"),
     "ir of a form": (lambda: MIXER.ir("tile", "fast"), FormError, "no form 'fast'"),
     "ir level": (lambda: MIXER.ir(None), ArgumentError, "no IR level None"),
+    "emit nowhere": (lambda: MIXER.emit(None), ArgumentError, "folder to write to is no path: None"),
+    "emit to a number": (lambda: MIXER.emit(3), ArgumentError, "folder to write to is no path: 3"),
     "emit onto a file": (lambda: MIXER.emit(__file__), ArgumentError, "can't write to"),
 }
 
@@ -95,7 +111,7 @@ REQUESTS = {
 def test_bad_requests(request_, error, message) -> None:
     with pytest.raises(error, match=message) as caught:
         request_()
-    assert isinstance(caught.value, SmirError)
+    assert isinstance(caught.value, SmirError) and caught.value.hint
 
 
 def test_a_chunk_longer_than_any_memory_is_one_chunk() -> None:

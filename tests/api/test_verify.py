@@ -24,7 +24,7 @@ def test_the_whole_library_is_verified(name):
     mixer = smir.compile(name)
     report = mixer.verify(T=37, chunk=8, seed=5)
     assert report.passed, str(report)
-    assert {r.form for r in report.rows} == set(mixer.forms) == {"step", "chunked", "quadratic"}
+    assert {r.form for r in report.rows} == set(mixer.forms)
     assert not report.unproved
 
 

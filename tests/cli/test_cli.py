@@ -27,8 +27,15 @@ def smir(*arguments: str, capsys) -> tuple[int, str, str]:
 
 def test_list_shows_every_library_spec(capsys):
     code, out, _ = smir("list", "--json", capsys=capsys)
-    names = {row["name"] for row in json.loads(out)}
-    assert code == 0 and {"linear_attention", "gla", "delta_rule"} <= names
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0 and {"linear_attention", "gla", "delta_rule"} <= set(rows)
+    assert rows["gla"]["type"] == "diagonal K" and rows["gla"]["forms"] == ["step", "chunked", "quadratic"]
+    assert rows["gla"]["reference"].endswith("(2024)") and rows["gla"]["formula"].startswith("S_t =")
+
+
+def test_list_is_a_table_of_classes_forms_and_papers(capsys):
+    code, out, _ = smir("list", capsys=capsys)
+    assert code == 0 and "class" in out and "reference" in out and "gated_delta_rule" in out
 
 
 def test_check_shows_the_declarations(capsys):

@@ -47,6 +47,7 @@ CASES = {
     "elu(x[t])": lambda a: np.where(a["x"] > 0, a["x"], np.exp(a["x"]) - 1),
     "tanh(x[t])": lambda a: np.tanh(a["x"]),
     "sqrt(x[t] ** 2)": lambda a: np.abs(a["x"]),
+    "floor(3 * x[t])": lambda a: np.floor(3 * a["x"]),
     "max(x[t], z[t]) - min(x[t], 0)": lambda a: np.maximum(a["x"], a["z"]) - np.minimum(a["x"], 0),
     "cos(x[t]) + sin(x[t])": lambda a: np.cos(a["x"]) + np.sin(a["x"]),
     "where(x[t] < z[t] or x[t] != x[t], x[t], 2)": lambda a: np.where(a["x"] < a["z"], a["x"], 2),

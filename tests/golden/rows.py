@@ -12,8 +12,16 @@ from tests.golden.vectors import cases
 ROWS = (
     "linear_attention linear_attention_elu_norm retnet gated_rfa gated_rfa_unnorm scalar_decay mamba2_ssd gla hgrn2 "
     "rwkv6 dfw delta_rule gated_delta_rule kda dplr rwkv7 lion_lit lion_lit_norm lion_d lion_d_norm lion_s lion_s_norm "
-    "lion_s_repo lion_s_repo_norm bidir_half"
+    "lion_s_repo lion_s_repo_norm bidir_half gsa abc"
 ).split()
+# The rows whose states are used by value: they have the step and the scan form. More of them are stabilised rows.
+BY_VALUE = "hgrn rglru mamba1 s4d_real s4d".split()
+SCAN_CHUNKS = (1, 5, 16, 64)
+# Those whose one form runs over pairs of positions.
+PAIR_ROWS = (
+    "softmax_causal softmax_window8 softmax_full softmax_gqa softmax_alibi forgetting_attention aft_full aft_full_causal"
+).split()
+PAIR_RUNS = [(name, case) for name in PAIR_ROWS for case in cases(name)]
 RUNS = [(name, case) for name in ROWS for case in cases(name)]
 
 # Forms and their chunks: the step form has none, the quadratic form is one block, or many of 16 tokens. 37 tokens are

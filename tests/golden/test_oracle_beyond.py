@@ -53,40 +53,11 @@ SPECS = {
   S[t] = sigmoid(f[t]) * S[t-1] + exp(i[t]) * (k[t] @ v[t].T)
   z[t] = sigmoid(f[t]) * z[t-1] + exp(i[t]) * k[t]
   y[t] = S[t].T @ q[t] / max(abs(z[t].T @ q[t]), 1)""",
-    "mamba1": """  input u, delta: D;  input B, C: N
-  param A: D, N;  param D: D
-  state x: D, N
-  x[t] = exp(delta[t] * A) * x[t-1] + (delta[t] * u[t]) @ B[t].T
-  y[t] = x[t] @ C[t] + D * u[t]""",
     "rwkv4": """  input k, v: D;  param w, u: D
   state a, b: D
   a[t] = exp(w) * a[t-1] + exp(k[t]) * v[t]
   b[t] = exp(w) * b[t-1] + exp(k[t])
   y[t] = (a[t-1] + exp(u + k[t]) * v[t]) / (b[t-1] + exp(u + k[t]))""",
-    "rglru": """  input x, i, r: D;  input reset: scalar;  param L: D
-  state h: D
-  la = -8 * sigmoid(r[t]) * softplus(L)
-  m = where(reset[t] == 1, 1, sqrt(1 - exp(2 * la)))
-  h[t] = (1 - reset[t]) * exp(la) * h[t-1] + m * sigmoid(i[t]) * x[t]
-  y[t] = h[t]""",
-    "hgrn": """  input x, g: D
-  state h: D
-  h[t] = exp(g[t]) * h[t-1] + x[t]
-  y[t] = h[t]""",
-    "s4d_real": """  input u: D;  param log_dt, D: D;  param A, C: D, N
-  state x: D, N
-  Ab = exp(exp(log_dt) * A)
-  x[t] = Ab * x[t-1] + (Ab - 1) / A * u[t]
-  y[t] = sum(C * x[t], N) + D * u[t]""",
-    "s4d": """  input u: D;  param log_dt, D: D;  param A_re, A_im, C_re, C_im: D, N
-  state x_re, x_im: D, N
-  r = exp(exp(log_dt) * A_re)
-  a = r * cos(exp(log_dt) * A_im);  b = r * sin(exp(log_dt) * A_im)
-  n = A_re * A_re + A_im * A_im
-  c = ((a - 1) * A_re + b * A_im) / n;  d = (b * A_re - (a - 1) * A_im) / n
-  x_re[t] = a * x_re[t-1] - b * x_im[t-1] + c * u[t]
-  x_im[t] = a * x_im[t-1] + b * x_re[t-1] + d * u[t]
-  y[t] = 2 * sum(C_re * x_re[t] - C_im * x_im[t], N) + D * u[t]""",
 }
 # States of the implementation that made the vectors, not of the spec.
 FOREIGN = {"mlstm": {"m"}}

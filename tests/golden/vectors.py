@@ -50,6 +50,7 @@ def load(name: str, case: str) -> Case:
             rest[key] = value
     y, dy = rest.pop("y"), rest.pop("dy")
     rest.pop("kernel", None)  # a convolution kernel that one mixer's file keeps beside its results
+    groups["final"].pop("m", None)  # the running maximum of one file's own stabiliser: no state of a spec
     gradients = {k.removeprefix("d_"): v for k, v in rest.items() if k.startswith("d_")}
     inputs = {k: v for k, v in rest.items() if not k.startswith("d_")}
     return Case(inputs, groups["initial"], y, groups["final"], dy, groups["dfinal"], gradients)

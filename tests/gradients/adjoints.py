@@ -16,9 +16,12 @@ from smir.ir.tile import QUADRATIC, STEP, TileProgram
 from smir.library import load as load_spec
 from smir.passes.adjoint_program import adjoint_program
 from smir.passes.lower_chunked import lower_chunked
+from smir.passes.pair_adjoint import pair_adjoint
 from smir.passes.partition import partition
 from smir.passes.simplify_tiles import simplify
+from smir.passes.stops import unmarked
 from smir.source import Source
+from smir.verify import start_states
 
 Arrays = dict[str, np.ndarray]
 
@@ -80,7 +83,9 @@ class Gradients:
         """The backward pass as a tile program."""
         names = self.names if wanted is None else tuple(wanted)
         if (form, names) not in self.tiles:
-            self.tiles[form, names] = simplify(adjoint_program(self.forward(form), names))
+            pairs = self.done.pairs
+            made = adjoint_program(self.forward(form), names) if pairs is None else pair_adjoint(pairs, names)
+            self.tiles[form, names] = simplify(unmarked(made))
         return self.tiles[form, names]
 
     def plan(self, form: str, wanted: Collection[str] | None = None) -> KernelPlan:
@@ -94,15 +99,20 @@ class Gradients:
         self, form: str, chunk: int, at: Point, wanted: Collection[str] | None = None, by_tiles: bool = False
     ) -> Arrays:
         """Gradients by name, initial states' by `state_key`; `by_tiles` runs the tile program instead of the plan."""
+        rows, scaled = 1 if form == STEP else chunk, self.done.scaled_states
+        start, dfinal = start_states(self.done, at.arrays, at.states), at.dfinal
+        if scaled.members:
+            _, last = run_results(self.done.plans[STEP], at.arrays, start, chunk=1)
+            dfinal = {n: (a * scaled.scale(n, last)).astype(a.dtype) for n, a in dfinal.items()}
         arrays = {**at.arrays, "d_y": at.dy}
-        states = {**at.states, **{f"d_{n}": a for n, a in at.dfinal.items()}}
-        rows = 1 if form == STEP else chunk
+        states = {**start, **{f"d_{n}": a for n, a in dfinal.items()}}
         if by_tiles:
             found, final = run_tile_results(self.program(form, wanted), arrays, states, chunk=rows)
         else:
             found, final = run_results(self.plan(form, wanted), arrays, states, chunk=rows)
         gradients = {n.removeprefix("d_"): a for n, a in found.items()}
-        return gradients | {state_key(n.removeprefix("d_")): a for n, a in final.items()}
+        of_states = {n.removeprefix("d_"): a for n, a in final.items()}
+        return gradients | {state_key(n): a / scaled.scale(n, start) for n, a in of_states.items()}
 
 
 @cache

@@ -49,6 +49,12 @@ def triangle(reverse: bool) -> Node:
     return tile.unit_inverse(tile.mask(plane, "strict_upper" if reverse else "strict_lower"), reverse)
 
 
+def ratio() -> Node:
+    """Weights relative to the largest: they don't depend on it, so it may be a constant."""
+    weights = p("exp", p("sub", a, p("stop", tile.reduce_max(a, 1))))
+    return p("div", p("mul", weights, b), tile.reduce_sum(weights, 1))
+
+
 CASES: dict[str, list[Node]] = {
     "add": [p("add", a, b), p("add", a, row), p("add", column, row), p("add", number, a), p("add", a, a)],
     "sub": [p("sub", a, b), p("sub", row, a), p("sub", number, column), p("sub", a, p("neg", a))],
@@ -63,11 +69,13 @@ CASES: dict[str, list[Node]] = {
     "log": [p("log", above)],
     "sqrt": [p("sqrt", above)],
     "abs": [p("abs", a)],
+    "floor": [p("mul", p("floor", a), a)],
     "sigmoid": [p("sigmoid", a)],
     "tanh": [p("tanh", a)],
     "cos": [p("cos", a)],
     "sin": [p("sin", a)],
     "where": [p("where", p("lt", a, b), p("mul", a, a), b), p("where", p("lt", column, zero), row, p("sin", a))],
+    "stop": [ratio()],
     "lt": [p("where", p("lt", a, zero), p("sin", a), a)],
     "le": [p("where", p("le", a, b), p("sin", a), b)],
     "eq": [p("where", p("eq", a, b), zero, a)],
@@ -92,6 +100,14 @@ CASES: dict[str, list[Node]] = {
     "level_sum": [p("mul", levels(False, False), levels(True, True)), tile.level_sum(p("mul", a, b)),
                   tile.level_sum(p("add", p("mul", a, a), tile.pair_distance(b)))],
     "rotate": [angles(axis, inverse) for axis in (0, 1) for inverse in (False, True)],
+    "scan": [tile.scan(a, b, row, kind, r) for kind in tile.SEMIRINGS for r in (False, True)]
+    + [tile.scan(row, p("mul", a, column), zero), tile.scan(column, tile.scan(a, b, row), zero, reverse=True)],
+    "shift": [tile.shift(p("mul", a, a), row, r) for r in (False, True)],
+    "edge_row": [tile.edge_row(p("mul", a, a), r) for r in (False, True)],
+    "place_row": [p("mul", tile.place_row(row, r), b) for r in (False, True)],
+    "spread": [p("mul", tile.spread(a, "K.V", tile.OUTER), tile.spread(value, "K.V", tile.INNER))],
+    "fold": [tile.fold(p("mul", tile.spread(a, "K.V", tile.OUTER), tile.token("l", CHUNK, "K.V")), part)
+             for part in (tile.OUTER, tile.INNER)],
 }  # fmt: skip
 RUNS = [pytest.param(root, id=f"{op}-{i}") for op, roots in CASES.items() for i, root in enumerate(roots)]
 # Adjoints of rotations hold `cross_pairs`, which has no rule.

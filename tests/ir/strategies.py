@@ -9,8 +9,21 @@ from smir.ir.graph import Node, make
 from smir.ir.interval import Interval
 from smir.ir.kernel import Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.mixer import Declaration, Mixer, State
-from smir.ir.operator import Decay, Diagonal, Erase, MicroStep, Operator, OperatorProgram, Read, Write
+from smir.ir.operator import (
+    Decay,
+    Diagonal,
+    Drive,
+    Elementwise,
+    Erase,
+    MicroStep,
+    Operator,
+    OperatorProgram,
+    Read,
+    Rotation,
+    Write,
+)
 from smir.ir.ops import POINTWISE
+from smir.ir.pairs import PairProgram, PairRead
 from smir.ir.tile import Carry, Output, Result, Scan, Tile, TileLeaf, TileProgram
 
 names = st.one_of(st.sampled_from(["q", "k", "S", "x", "in", "scalar_", "transposed"]), st.text(max_size=4))
@@ -22,7 +35,7 @@ dims = st.builds(
     st.integers(1, 4),
     st.integers(-2, 2),
 )
-axes = st.sampled_from(["@C", "1", "K", "V", "K/2", "2*N+1", "x"])
+axes = st.sampled_from(["@C", "1", "K", "V", "K/2", "2*N+1", "K.V", "x"])
 attrs = st.one_of(st.booleans(), st.integers(-99, 99), floats, st.text(max_size=6))
 intervals = st.builds(Interval, floats, floats, st.booleans(), st.booleans())
 dim_lists = st.lists(dims, max_size=2).map(tuple)
@@ -57,7 +70,8 @@ def tuples(elements, most: int = 3):
 def mixers(draw):
     node = st.sampled_from(draw(graphs(value_types)))
     declarations = st.builds(Declaration, st.sampled_from(["input", "param"]), names, dim_lists, intervals)
-    states = st.lists(st.builds(State, names, dim_lists, floats, node), max_size=3, unique_by=lambda s: s.name)
+    state = st.builds(State, names, dim_lists, floats, node, log=st.none() | names)
+    states = st.lists(state, max_size=3, unique_by=lambda s: s.name)
     locals_ = tuples(st.tuples(names, node))
     return draw(st.builds(Mixer, names, tuples(declarations), states.map(tuple), node, dim_lists, locals_))
 
@@ -68,24 +82,41 @@ def operator_programs(draw):
     diagonals = st.none() | st.builds(Diagonal, node, st.none() | node)
     erases = st.none() | st.builds(Erase, node, st.sampled_from(["before", "decayed"]))
     writes = st.builds(Write, node, st.none() | node, erases)
-    steps = st.builds(MicroStep, st.builds(Decay, diagonals, diagonals, diagonals), tuples(writes, 2))
+    angles = st.none() | node
+    rotations = st.builds(Rotation, angles, angles)
+    drives = st.builds(Drive, names, st.sampled_from(["before", "after"]), node)
+    decays = st.builds(Decay, diagonals, diagonals, diagonals)
+    steps = st.builds(MicroStep, decays, tuples(writes, 2), rotations, tuples(drives, 2))
     direction = st.sampled_from(["forward", "backward"])
+    elementwise = st.builds(Elementwise, names, direction, st.sampled_from(["sum", "max", "logsum"]), node, node)
     operators = st.builds(Operator, names, dims, dims, direction, tuples(steps, 2), st.booleans())
     reads = st.builds(Read, names, names, node, st.sampled_from(["before", "decayed", "after"]))
-    return draw(st.builds(OperatorProgram, mixers(), tuples(operators, 2), tuples(reads, 2), node))
+    return draw(st.builds(OperatorProgram, mixers(), tuples(operators | elementwise, 2), tuples(reads, 2), node))
+
+
+@st.composite
+def pair_programs(draw):
+    node = st.sampled_from(draw(graphs(value_types)))
+    some = st.none() | node
+    reads = st.builds(PairRead, names, st.sampled_from(["sum", "softmax"]), node, some, some, some)
+    vectors = tuples(st.tuples(names, node), 2)
+    return draw(st.builds(PairProgram, mixers(), vectors, tuples(reads, 2), node))
 
 
 leaves = st.builds(TileLeaf, st.sampled_from(["token", "param"]), names, axes, axes, intervals)
 results = st.builds(
     Result, names, axes, axes, st.sampled_from(["token", "param"]), st.integers(-99, 99), st.just("") | names
 )
-forms = st.sampled_from(["step", "chunked", "quadratic"])
+forms = st.sampled_from(["step", "scan", "chunked", "quadratic"])
 
 
 def scans(node):
-    carries = st.builds(Carry, names, axes, axes, node, floats, st.none() | names, st.booleans(), st.booleans())
+    states, flags = st.none() | names, st.booleans()
+    carries = st.builds(Carry, names, axes, axes, node, floats, states, flags, flags, st.none() | node)
     order = st.sampled_from(["forward", "backward", "earlier", "later"])
-    return st.builds(Scan, order, tuples(carries, 2), tuples(st.tuples(names, node), 2))
+    handed = tuples(st.tuples(names, node), 2)
+    reach = st.none() | st.integers(0, 99)
+    return st.builds(Scan, order, tuples(carries, 2), handed, st.just("") | names, handed, reach, flags)
 
 
 @st.composite
@@ -98,39 +129,44 @@ def tile_programs(draw):
 @st.composite
 def kernels(draw):
     node = st.sampled_from(draw(graphs(tile_types)))
-    stores = tuples(st.builds(Store, names, node, st.booleans()), 2)
+    stores = tuples(st.builds(Store, names, node, st.booleans(), st.none() | axes), 2)
     loops = tuples(st.builds(Loop, scans(node), stores, stores), 2)
     roles = tuples(st.tuples(axes, st.sampled_from(["full", "grid"])), 2)
     return draw(st.builds(Kernel, names, st.text(max_size=8), loops, stores, roles))
 
 
-extents = st.sampled_from(["chunk", "sequence", "token"])
+extents = st.sampled_from(["chunk", "sequence", "token", "pair"])
 owners = st.sampled_from(["own", "saved", "given"])
 buffers = st.builds(Buffer, names, axes, axes, extents, st.sampled_from(["float32", "product"]), owners)
 plans = st.builds(KernelPlan, names, forms, tuples(leaves), tuples(results), tuples(buffers), tuples(kernels(), 2))
-everything = st.one_of(mixers(), operator_programs(), tile_programs(), plans)
+everything = st.one_of(mixers(), operator_programs(), pair_programs(), tile_programs(), plans)
 
 # The fields that the strategies above fill in: a new field of an IR class must be added to them, and to the text.
 FIELDS = {
     Declaration: "kind name dims range span",
-    State: "name dims initial update span",
+    State: "name dims initial update span log",
     Mixer: "name declarations states output output_dims names source spans",
     Diagonal: "log sign",
     Decay: "scalar rows cols",
     Erase: "vector when",
     Write: "left value erase",
-    MicroStep: "decay writes",
+    Rotation: "rows cols",
+    Drive: "state when scale",
+    MicroStep: "decay writes rotation drives",
+    Elementwise: "state direction kind decay write",
     Operator: "state rows cols direction steps transposed",
     Read: "name state query when",
-    OperatorProgram: "mixer operators reads output",
-    Carry: "name rows cols next initial state transposed final",
-    Scan: "order carries exports",
+    OperatorProgram: "mixer stages reads output",
+    PairRead: "name kind scores mask value channels",
+    PairProgram: "mixer vectors reads output",
+    Carry: "name rows cols next initial state transposed final start",
+    Scan: "order carries exports kernel each reach inward",
     TileLeaf: "kind name rows cols range",
     Result: "name rows cols kind offset target",
     Output: "result value",
     TileProgram: "name form leaves scans outputs",
     Buffer: "name rows cols extent dtype owner",
-    Store: "target value transposed",
+    Store: "target value transposed summed",
     Loop: "scan stores final_stores",
     Kernel: "name formula loops stores roles",
     KernelPlan: "name form leaves results buffers kernels",

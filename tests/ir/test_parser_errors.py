@@ -30,7 +30,7 @@ tile t chunked {
 """
 CASES = [
     ("", "is empty"),
-    ("network m {\n}\n", "expected `mixer` or `operators` or `tile` or `plan`, found 'network' in line 1"),
+    ("network m {\n}\n", "expected `mixer` or `operators` or `pairs` or `tile` or `plan`, found 'network' in line 1"),
     (GOOD.replace("m {", "m"), "expected `{`, found the end of the line in line 1"),
     (GOOD.replace("}\n", ""), "isn't closed by `}` after line 6"),
     (GOOD + "mixer n {\n}\n", "nothing after the closing `}`, found 'mixer' in line 8"),

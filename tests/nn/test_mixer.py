@@ -9,8 +9,12 @@ import torch
 
 import smir
 from smir.nn import Mixer
+from smir.sampling import dimension_names
 
 HARMLESS = "mixer m\n  input x: {}\n  state S: {}\n  S[t] = 0.5 * S[t-1] + x[t]\n  y[t] = S[t]\n"
+
+# A layer can't know the length of a sequence, which some parameters have.
+NAMES = [n for n in smir.library_names() if "T" not in {str(x) for d in smir.compile(n).spec.params for x in d.dims}]
 
 
 def layer(spec="gated_delta_rule", width=12, heads=2, seed=0, **options):
@@ -27,9 +31,9 @@ def one_torch_thread():
     torch.set_num_threads(before)
 
 
-@pytest.mark.parametrize("name", smir.library_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_library_spec_trains(name):
-    mixer = layer(name, sizes={"K": 4})
+    mixer = layer(name, sizes={"K": 4} if "K" in dimension_names(smir.compile(name).spec) else {})
     x = torch.randn(2, 7, 12, requires_grad=True)
     y = mixer(x)
     assert y.shape == x.shape and y.isfinite().all()
@@ -38,7 +42,7 @@ def test_every_library_spec_trains(name):
         assert tensor.grad is not None and tensor.grad.isfinite().all() and tensor.grad.any(), what
 
 
-@pytest.mark.parametrize("name", smir.library_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_arguments_keep_the_promises_even_when_pushed(name):
     mixer = layer(name)
     with torch.no_grad():
@@ -47,12 +51,12 @@ def test_arguments_keep_the_promises_even_when_pushed(name):
         mixer.compiled(**mixer.arguments(10 * torch.randn(2, 5, 12)), check_ranges=True)
 
 
-@pytest.mark.parametrize("name", smir.library_names())
+@pytest.mark.parametrize("name", NAMES)
 def test_initial_decays_remember_long(name):
     """Constant part of every gate: forgets 1/32 to 1/512 a step, less in every further head."""
-    mixer = layer(name, heads=4)
+    mixer = layer(name, 16, heads=4)
     with torch.no_grad():
-        found = mixer.arguments(torch.zeros(1, 1, 12))
+        found = mixer.arguments(torch.zeros(1, 1, 16))
     for role in (r for r in mixer.roles if r.kept is not None):
         value = found[role.name]
         forgets = (value - role.kept).abs().flatten()
@@ -149,7 +153,7 @@ def test_form_and_chunk_reach_the_compiler():
 @torch.no_grad()
 def test_the_output_keeps_the_scale_of_its_input():
     x = torch.randn(2, 40, 64)
-    for name in smir.library_names():
+    for name in NAMES:
         scale = layer(name, 64, 4)(x).std().item()
         assert 0.5 < scale < 2, (name, scale)
 

@@ -127,3 +127,32 @@ def test_cross_pairs_is_the_area_between_the_pairs() -> None:
     turned = ops.rotate(np.full((2, 5, 3), 0.3), a, axis=1)
     lengths = a[..., 0::2] ** 2 + a[..., 1::2] ** 2
     np.testing.assert_allclose(ops.cross_pairs(a, turned, axis=1), lengths * np.sin(0.3))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("kind", ["sum", "max", "logsum"])
+def test_scans_are_their_recurrence(kind: str, reverse: bool) -> None:
+    rng = np.random.default_rng(3)
+    decay, write, start = rng.normal(size=(2, 7, 3)), rng.normal(size=(2, 7, 3)), rng.normal(size=(2, 1, 3))
+    decay[:, 4, 1] = 0.0 if kind == "sum" else -np.inf
+    step = {"sum": lambda d, h, w: d * h + w, "max": lambda d, h, w: np.maximum(d + h, w),
+            "logsum": lambda d, h, w: np.log(np.exp(d + h) + np.exp(w))}[kind]  # fmt: skip
+    expected, state = np.empty_like(write), start[:, 0]
+    for row in reversed(range(7)) if reverse else range(7):
+        expected[:, row] = state = step(decay[:, row], state, write[:, row])
+    found = ops.scan(decay, write, start, kind, reverse)
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
+    np.testing.assert_array_equal(found[:, 4, 1], write[:, 4, 1])
+    before = ops.shift(found, start, reverse)
+    np.testing.assert_allclose(step(decay, before, write), expected, rtol=1e-13)
+    np.testing.assert_allclose(ops.edge_row(found, reverse)[:, 0], state, rtol=1e-13)
+
+
+def test_lanes_are_the_entries_of_a_matrix_in_rows() -> None:
+    rng = np.random.default_rng(4)
+    column, row = rng.normal(size=(5, 3)), rng.normal(size=(5, 4))
+    outer = np.einsum("ci,cj->cij", column, row)
+    wide = ops.spread_lanes(column, 4, 0) * ops.spread_lanes(row, 3, 1)
+    np.testing.assert_array_equal(wide, outer.reshape(5, 12))
+    np.testing.assert_allclose(ops.fold_lanes(wide, 4, 0), outer.sum(axis=2))
+    np.testing.assert_allclose(ops.fold_lanes(wide, 3, 1), outer.sum(axis=1))

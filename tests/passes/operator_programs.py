@@ -24,10 +24,12 @@ from smir.ir.operator import (
     Operator,
     OperatorProgram,
     Read,
+    Rotation,
     Write,
 )
 
 K, V = Dim.name("K"), Dim.name("V")
+HALF = K / Dim.number(2)
 SIZES = {"K": 4, "V": 3}
 LOG = Interval(-math.inf, 0.0)
 
@@ -45,6 +47,7 @@ class Case:
     erases: tuple[int, ...] = ()
     erase_moment: str = DECAYED
     transposed: bool = False
+    rotated: bool = False
     normaliser: bool = False
 
 
@@ -65,13 +68,14 @@ def program(case: Case) -> OperatorProgram:
         _diagonal(case, declared, "gk", K) if case.rows else None,
         _diagonal(case, declared, "gv", V) if case.cols else None,
     )
-    operators = [Operator("S", K, V, case.direction, _steps(case, decay), case.transposed)]
+    rotation = Rotation(_angle(declared)) if case.rotated else Rotation()
+    operators = [Operator("S", K, V, case.direction, _steps(case, decay, rotation), case.transposed)]
     reads = [Read("read_S", "S", column("q"), case.moment)]
     dims = (V, K) if case.transposed else (K, V)
     states = [State("S", dims, 0.0, column("q"))]
     output = _read("read_S", V)
     if case.normaliser:
-        step = MicroStep(Decay(decay.scalar, decay.rows), (Write(column("k"), expr.const(1.0)),))
+        step = MicroStep(Decay(decay.scalar, decay.rows), (Write(column("k"), expr.const(1.0)),), rotation)
         operators.append(Operator("z", K, ONE, case.direction, (step,)))
         reads.append(Read("read_z", "z", column("q"), case.moment))
         states.append(State("z", (K,), 0.0, column("q")))
@@ -91,14 +95,20 @@ def _diagonal(case: Case, declared: list[Declaration], name: str, dim: Dim) -> D
     return Diagonal(log, expr.pointwise("where", below, expr.const(-1.0), expr.const(1.0)))
 
 
-def _steps(case: Case, decay: Decay) -> tuple[MicroStep, ...]:
+def _angle(declared: list[Declaration]) -> Node:
+    declared.append(vector("turn", HALF))
+    return column("turn", HALF)
+
+
+def _steps(case: Case, decay: Decay, rotation: Rotation) -> tuple[MicroStep, ...]:
     plain = Write(column("k"), column("v", V))
     if not case.erases:
-        return (MicroStep(decay, (plain,)),)
+        return (MicroStep(decay, (plain,), rotation),)
     steps = []
     for number, count in enumerate(case.erases):
         writes = [_erasing(w + 2 * number, case.erase_moment) for w in range(count)] or [plain]
-        steps.append(MicroStep(decay if number == 0 else Decay(), tuple(writes)))
+        first = number == 0
+        steps.append(MicroStep(decay if first else Decay(), tuple(writes), rotation if first else Rotation()))
     return tuple(steps)
 
 
@@ -161,4 +171,12 @@ def every_class() -> list[Case]:
         for e in ERASES for w in DIRECTIONS for t in (BEFORE, DECAYED) for m in (AFTER,)
     ]  # fmt: skip
     cases += [Case(rows=True, moment=m, erases=(1,), erase_moment=BEFORE) for m in MOMENTS]
+    cases += [
+        Case(**d, signed=m == BEFORE, direction=w, moment=m, rotated=True, normaliser=m == AFTER)
+        for d in DECAYS if "rows" not in d for w in DIRECTIONS for m in MOMENTS
+    ]  # fmt: skip
+    cases += [
+        Case(scalar=True, direction=w, rotated=True, erases=e, erase_moment=t)
+        for e in ERASES for w in DIRECTIONS for t in (BEFORE, DECAYED)
+    ]  # fmt: skip
     return cases

@@ -8,6 +8,7 @@ from smir.library import load, names
 from tests.passes.oracle_checks import assert_equals_oracle, mixer_of, recognised
 
 KINDS = {
+    "abc": ["diagonal K", "diagonal V", "logsum"],
     "bidir_half": ["scalar", "scalar"],
     "delta_rule": ["identity + low rank"],
     "dfw": ["diagonal K, V"],
@@ -16,7 +17,9 @@ KINDS = {
     "gated_rfa": ["scalar", "scalar"],
     "gated_rfa_unnorm": ["scalar"],
     "gla": ["diagonal K"],
+    "gsa": ["diagonal K", "diagonal V"],
     "hgrn2": ["diagonal K"],
+    "hydra": ["scalar"] * 2,
     "kda": ["diagonal K + low rank"],
     "linear_attention": ["identity"],
     "linear_attention_elu_norm": ["identity", "identity"],
@@ -29,6 +32,7 @@ KINDS = {
     "lion_s_repo": ["scalar"] * 2,
     "lion_s_repo_norm": ["scalar"] * 4,
     "mamba2_ssd": ["scalar"],
+    "momentum": ["scalar", "scalar"],
     "retnet": ["scalar"],
     "rwkv6": ["diagonal K"],
     "rwkv7": ["diagonal K + low rank"],
@@ -40,7 +44,7 @@ KINDS = {
 def test_library_spec_is_recognised_with_its_kind(name: str) -> None:
     mixer = parse_mixer(load(name))
     program = recognised(mixer)
-    assert sorted(o.kind for o in program.operators) == KINDS[name]
+    assert sorted(s.kind for s in program.stages) == KINDS[name]
     assert_equals_oracle(mixer, program)
 
 

@@ -24,16 +24,36 @@ BROKEN = [
     ("input A: K, V\nstate S: K, V\nS[t] = S[t-1] + A[t]\n" + READ, "no sum of outer products: A[t]", 3),
     ("input A: K, K\nstate S: K, V\nS[t] = S[t-1] + (A[t] @ k[t]) @ v[t].T\n" + READ, "a matrix per time step", 3),
     (
-        "state S, P: K, V\nS[t] = S[t-1] + k[t] @ v[t].T\nP[t] = P[t-1] + q[t] @ (S[t].T @ k[t]).T\n"
+        "state S, P: K, V\nS[t] = S[t-1] + k[t] @ (P[t-1].T @ k[t]).T\nP[t] = P[t-1] + q[t] @ (S[t].T @ k[t]).T\n"
         "y[t] = P[t].T @ q[t]\n",
-        "chained states",
+        "states that need each other (S, P): P[t-1]",
+        2,
+    ),
+    (
+        "state S, P: K, V\nS[t] = S[t-1] + k[t] @ v[t].T\nP[t] = tanh(P[t-1] + S[t])\ny[t] = P[t].T @ q[t]\n",
+        "not linear in P: tanh(P[t-1] + S[t])",
         3,
     ),
     (
-        "input m: M\nstate A: K, M\nstate C: M, V\nA[t] = A[t-1] + k[t] @ m[t].T\nC[t] = C[t-1] + m[t] @ v[t].T\n"
-        "y[t] = C[t].T @ softmax(A[t].T @ q[t])\n",
-        "chained states",
-        6,
+        "state S, P: K, V\nS[t] = S[t-1] + k[t] @ v[t].T\nP[t] = P[t-1] + diag(k[t]) @ S[t]\ny[t] = P[t].T @ q[t]\n",
+        "drives another one, scaled along an axis",
+        3,
+    ),
+    (
+        "state S, P: K, V\nS[t] = S[t-1] + k[t] @ v[t].T\nP[t] = P[t-1] + tanh(S[t])\ny[t] = P[t].T @ q[t]\n",
+        "no sum of outer products: tanh(S[t])",
+        3,
+    ),
+    (
+        "state S, P: K, V\nS[t] = S[t-1] + k[t] @ v[t].T\nP[t] = P[t-1] + k[t] @ (S[t-2].T @ q[t]).T\n"
+        "y[t] = P[t].T @ q[t]\n",
+        "away from the current step: S[t-2]",
+        3,
+    ),
+    (
+        "state S, P: K, V\nS[t] = S[t-1] + k[t] @ v[t].T\nP[t] = P[t-1] * S[t]\ny[t] = P[t].T @ q[t]\n",
+        "an elementwise factor that is no product of a column and a row",
+        3,
     ),
     (
         "state S: K, V\nS[t] = S[t-1] + k[t] @ v[t].T\ny[t] = S[t].T @ q[t] + sum(S[t] @ v[t], K) * v[t]\n",

@@ -125,7 +125,28 @@ CLASHING_NAMES = """mixer clashing_names
   y[t] = program[t].T @ batch[t]
 """
 
+# What one state reads is written into the next one: of both chunks of a pair.
+STAGED = """mixer staged
+  input q, k: K
+  input v: V
+  input g: scalar in [-inf, 0]
+  state S, P: K, V
+  S[t] = exp(g[t]) * S[t-1] + k[t] @ v[t].T
+  P[t] = exp(g[t]) * P[t-1] + q[t] @ tanh(S[t-1].T @ k[t]).T
+  y[t] = P[t].T @ q[t]
+"""
+
+TWO_WAY = """mixer two_way
+  input x: D
+  input g: D in [0, 1]
+  state f, b: D
+  f[t] = g[t] * f[t-1] + x[t]
+  b[t] = g[t] * b[t+1] + f[t]
+  y[t] = sigmoid(f[t]) * b[t]
+"""
+
 SPECS = {
+    "staged": STAGED,
     "recurrent": RECURRENT,
     "scalars": SCALARS,
     "log_sums": LOG_SUMS,
@@ -139,4 +160,5 @@ SPECS = {
     "signed": SIGNED,
     "matrix_output": MATRIX_OUTPUT,
     "clashing_names": CLASHING_NAMES,
+    "two_way": TWO_WAY,
 }

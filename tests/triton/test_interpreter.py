@@ -7,7 +7,7 @@ import pytest
 import smir
 from tests.triton.conftest import Submit
 from tests.triton.specs import SPECS
-from tests.triton.work import Case, compare, compare_gradients
+from tests.triton.work import Case, compare, compare_gradients, trigonometric_error
 
 # How much worse than numpy in float32 a kernel may be: it sums in another order.
 FACTOR = 8.0
@@ -25,7 +25,7 @@ OWN = [(name, form) for name, text in SPECS.items() for form in forms(text)]
 
 
 # One spec for each transition class, between them with parameters, softplus and sigmoid gates, and both directions.
-CLASSES = ["linear_attention", "scalar_decay", "gla", "dfw", "delta_rule", "kda", "retnet", "lion_s_norm"]
+CLASSES = ["linear_attention", "scalar_decay", "gla", "dfw", "delta_rule", "kda", "retnet", "lion_s_norm", "momentum"]
 # A parameter, reads of other tokens, rotations, functions of outputs: one for each kind of result of a backward pass.
 RESULTS = ["shifted", "rotations", "elementwise", "recurrent"]
 
@@ -71,6 +71,12 @@ def assert_gradients_close(interpreted: Submit, spec: str, form: str, case: Case
 @pytest.mark.parametrize("name", CLASSES)
 def test_gradients_of_classes(interpreted: Submit, name: str) -> None:
     assert_gradients_close(interpreted, name, "chunked", GRADIENTS)
+
+
+@pytest.mark.parametrize("name", ["rglru", "mamba1"])
+def test_gradients_of_scans(interpreted: Submit, name: str) -> None:
+    """With results that are summed over blocks of the scan's lanes."""
+    assert_gradients_close(interpreted, name, "scan", replace(GRADIENTS, sizes=(("D", 5), ("N", 2))))
 
 
 @pytest.mark.parametrize("name", ["retnet", "kda"])
@@ -124,3 +130,8 @@ def test_lengths_around_a_chunk(interpreted: Submit, T: int) -> None:
 def test_larger_chunks_and_blocks(interpreted: Submit) -> None:
     """More blocks than one along a grid axis, and more levels."""
     assert_close(interpreted, "kda", "chunked", Case(sizes=(("K", 32), ("V", 144)), T=70, chunk=32))
+
+
+def test_angles_of_rotations(interpreted: Submit) -> None:
+    """As accurate as float32 for angles of more than a thousand turns."""
+    assert max(interpreted(trigonometric_error, size).result() for size in (1.0, 100.0, 8000.0)) < 2e-7

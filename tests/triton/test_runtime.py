@@ -90,6 +90,19 @@ def test_what_stands_in_the_padding() -> None:
     assert padding(tile.cumsum(k), COLS) == 0.0
 
 
+def test_what_a_choice_leaves_in_the_padding() -> None:
+    """By a condition that may be NaN there, either of the two."""
+    padding, k, zero = PaddingOf(), tile.token("k", CHUNK, "K"), tile.const(0.0)
+    unsafe, one = tile.pointwise("log", k), tile.pointwise("exp", k)
+    assert padding(tile.pointwise("where", k, one, zero), COLS) == 0.0
+    assert padding(tile.pointwise("where", one, one, zero), COLS) == 1.0
+    assert padding(tile.pointwise("where", unsafe, one, zero), COLS) is None
+    assert padding(tile.pointwise("where", unsafe, zero, zero), COLS) == 0.0
+    assert np.isnan(padding(tile.pointwise("where", unsafe, unsafe, zero), COLS))
+    assert np.isnan(padding(tile.pointwise("max", unsafe, zero), COLS))
+    assert np.isnan(padding(tile.pointwise("div", one, k), COLS))
+
+
 # ---- packages on disk -------------------------------------------------------------------------------------------
 
 

@@ -35,7 +35,7 @@ def compare(spec: str, form: str, case: Case) -> dict[str, float]:
     plan, sizes = mixer.compilation.plans[form], dict(case.sizes)
     arrays = sample(mixer.spec, case.B, case.T, case.H, sizes, seed=3, extreme=case.extreme)
     states = sample_states(mixer.spec, case.B, case.H, sizes, seed=4) if case.states else {}
-    return compare_plan(plan, arrays, states, case.chunk)
+    return compare_plan(plan, arrays, mixer.scaled_states.carried(states, sizes), case.chunk)
 
 
 def compare_plan(
@@ -71,7 +71,7 @@ def compare_gradients(spec: str, form: str, case: Case) -> dict[str, float]:
     y = run_plan(done.plans[form], arrays, states, chunk=case.chunk)[0]
     d_y = rng.standard_normal(y.shape)
     d_states = {f"d_{name}": rng.standard_normal(s.shape) for name, s in states.items()}
-    wanted = frozenset({*arrays, *states})
+    wanted, states = frozenset({*arrays, *states}), mixer.scaled_states.carried(states, sizes)
     plans, cotangents = training_plan(done, form, wanted), ({"d_y": d_y}, d_states)
     truth = run_results(
         adjoint_plan(done, form, wanted), {**arrays, "d_y": d_y}, {**states, **d_states}, chunk=case.chunk
@@ -86,6 +86,27 @@ def compare_gradients(spec: str, form: str, case: Case) -> dict[str, float]:
     single = step(lambda *a: run_results(*a, chunk=case.chunk), lambda a: np.asarray(a, np.float32))
     found = step(lambda *a: _run_triton(*a, chunk=case.chunk), lambda a: np.asarray(a, np.float32))
     return {name: _multiple(found.get(name), value, single[name]) for name, value in _joined(*truth).items()}
+
+
+def compare_head_groups(spec: str) -> dict[str, float]:
+    """The same for y and all gradients of a call in which all inputs but the first have half as many heads."""
+    import torch
+
+    mixer = smir.compile(spec)
+    _, *others = (d.name for d in mixer.spec.inputs)
+    arrays = sample(mixer.spec, 2, 21, 4, None, seed=3)
+    arrays |= {name: arrays[name][:, :, ::2] for name in others}
+    d_y = np.random.default_rng(5).standard_normal(mixer(**arrays).shape)
+
+    def run(backend: str, dtype: Any) -> dict[str, Any]:
+        called = smir.compile(spec, backend=backend, chunk=16)
+        tensors = {n: torch.tensor(np.asarray(a, dtype), requires_grad=True) for n, a in arrays.items()}
+        y = called(**tensors)
+        y.backward(torch.tensor(np.asarray(d_y, dtype)))
+        return {"y": y.detach().numpy(), **{f"d_{n}": t.grad.numpy() for n, t in tensors.items()}}
+
+    found, truth, single = run("triton", np.float32), run("numpy", np.float64), run("numpy", np.float32)
+    return {name: _multiple(found.get(name), value, single[name]) for name, value in truth.items()}
 
 
 def _run_triton(
@@ -140,3 +161,41 @@ def _compiled(mixer: Any, plan: KernelPlan, target: str, size: int, dtype: str, 
 
     found = compile_plan(plan, target, Workload(dict.fromkeys(dimension_names(mixer.spec), size), dtype, chunk=chunk))
     return [(r.kernel, r.shared, r.registers, r.stack, r.num_warps, r.within_limits) for r in found]
+
+
+def compare_layouts(spec: str) -> dict[str, float]:
+    """Errors of y and all gradients of prepared calls, by how their tensors lie in memory: values differ every time."""
+    import torch
+
+    mixer = smir.compile(spec, form="chunked", backend="triton", chunk=16)
+    truth = smir.compile(spec, form="chunked", backend="numpy", chunk=16)
+    layouts: dict[str, Callable[[Any], Any]] = {
+        "contiguous": lambda t: t.contiguous(),
+        "turned": lambda t: t.transpose(0, -1).contiguous().transpose(0, -1),
+        "every second": lambda t: torch.stack([t, t], -1)[..., 0],
+        "off by one": lambda t: torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape),
+        "contiguous again": lambda t: t.contiguous(),
+    }
+    errors = {}
+    for seed, (name, laid) in enumerate(layouts.items()):
+        given = {n: torch.from_numpy(a).float() for n, a in sample(mixer.spec, 1, 21, 2, seed=seed).items()}
+        laid_out = [laid(t).detach().requires_grad_() for t in given.values()]
+        found, expected = (_with_gradients(m, tensors) for m, tensors in
+                           ((mixer, laid_out), (truth, [t.requires_grad_() for t in given.values()])))  # fmt: skip
+        errors[name] = max(float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
+    assert len(mixer._prepared.known) == 1, "a layout was prepared anew"
+    return errors
+
+
+def _with_gradients(mixer: Any, tensors: list[Any]) -> list[Any]:
+    import torch
+
+    y = mixer(*tensors)
+    return [y.detach(), *torch.autograd.grad(y.square().sum(), tensors)]
+
+
+def trigonometric_error(size: float) -> float:
+    """Of a kernel's cosines and sines, for arguments up to a size."""
+    from tests.triton.trigonometry import largest_error
+
+    return largest_error(size)
