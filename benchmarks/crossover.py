@@ -9,7 +9,7 @@ import numpy as np
 
 import smir
 from benchmarks.report import best_seconds, publish
-from smir.ir.tile import CHUNKED, QUADRATIC
+from smir.ir.tile_program import CHUNKED, QUADRATIC
 from smir.passes.cost import plan_cost
 from smir.passes.select_form import NUMPY, crossovers
 

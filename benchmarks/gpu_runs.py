@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import smir
-from smir.ir.tile import CHUNKED
+from smir.ir.tile_program import CHUNKED
 
 Rows = list[dict[str, Any]]
 CHECK, TIMES = "check", "times"

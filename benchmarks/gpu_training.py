@@ -21,7 +21,7 @@ from benchmarks.peers import PEERS, has_peers
 from smir.sampling import dimension_names, sample, sample_states
 
 B, T, H = 2, 200, 2
-SIZES = (64, 64)
+SIZES = {"N": 16, "M": 32}
 SPEED_SIZE = 128
 BFLOAT_FACTOR = 2.0
 MODULE = "benchmarks.gpu_training"
@@ -32,7 +32,7 @@ WARM_SHAPE = (1, 2048, 16)
 def check(name: str) -> Iterator[dict[str, Any]]:
     """One row per form, dtype, case and gradient of a library spec."""
     mixer = smir.compile(name)
-    sizes = dict(zip(sorted(dimension_names(mixer.spec)), SIZES, strict=False))
+    sizes = {name: SIZES.get(name, 64) for name in dimension_names(mixer.spec)}
     for case in ("usual", "extreme"):
         arrays = sample(mixer.spec, B, T, H, sizes, seed=1, extreme=case == "extreme")
         states = sample_states(mixer.spec, B, H, sizes, seed=2) if mixer.spec.states else {}

@@ -1,6 +1,6 @@
 """What every kernel of the library takes of a GPU, compiled ahead of time: shared memory, registers, stack (spills).
 
-Forward kernels of all forms, and those of all gradients of the chunked form.
+Forward kernels of all forms, and those of all gradients of each.
 
 Needs no GPU. Run with `python -m benchmarks.kernel_resources [--specs a,b] [--jobs 2] [--forward-only]`.
 """
@@ -16,10 +16,11 @@ import smir
 from benchmarks.report import publish
 from smir.backends.triton_gpu.ahead_of_time import Workload, compile_plan
 from smir.compiler import training_plan
-from smir.ir.tile import CHUNKED
 from smir.sampling import dimension_names
 
-TARGET, SIZE, CHUNK, DTYPE = "sm_90", 128, 64, "bfloat16"
+TARGET, DTYPE = "sm_90", "bfloat16"
+# Dimensions that are not named here have `SIZE` elements.
+SIZE, SIZES = 128, {"N": 16, "M": 64}
 FORWARD, BACKWARD = "forward", "backward"
 COLUMNS = (
     "spec",
@@ -43,9 +44,9 @@ def resources(name: str, form: str, direction: str) -> list[Row]:
     if direction == BACKWARD:
         wanted = frozenset({d.name for d in mixer.spec.declarations} | {s.name for s in mixer.spec.states})
         plan = training_plan(mixer.compilation, form, wanted).backward
-    sizes = dict.fromkeys(dimension_names(mixer.spec), SIZE)
+    sizes = {name: SIZES.get(name, SIZE) for name in dimension_names(mixer.spec)}
     try:
-        found = compile_plan(plan, TARGET, Workload(sizes, DTYPE, chunk=CHUNK))
+        found = compile_plan(plan, TARGET, Workload(sizes, DTYPE))
     except smir.BackendError as error:
         return [(name, form, direction, "", 0, 0, 0, 0, False, str(error)[:500])]
     return [
@@ -63,10 +64,11 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())
     work = [(name, form, FORWARD) for name in specs for form in smir.compile(name).compilation.plans]
     if not asked.forward_only:
-        work += [(name, CHUNKED, BACKWARD) for name, form, _ in work if form == CHUNKED]
+        work += [(name, form, BACKWARD) for name, form, _ in work]
     with ProcessPoolExecutor(asked.jobs, mp_context=get_context("spawn")) as pool:
         rows = [row for found in pool.map(resources, *zip(*work, strict=True)) for row in found]
-    title = f"kernels compiled for {TARGET}, all dimensions {SIZE}, chunks of {CHUNK} tokens, {DTYPE}"
+    others = ", ".join(f"{name} = {size}" for name, size in SIZES.items())
+    title = f"kernels compiled for {TARGET}, all dimensions {SIZE} but {others}, default chunks, {DTYPE}"
     publish("kernel_resources", title, COLUMNS, rows, triton=version("triton"))
     return rows
 

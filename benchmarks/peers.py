@@ -37,8 +37,8 @@ class Peer:
     def call(self) -> Callable[[Tensors], Any]:
         """The function from its own arguments to y. Raises ImportError without the package."""
         function = getattr(importlib.import_module(self.module), self.function)
-        # Some gated backward kernels refuse to run on Hopper with Triton below 3.7.1, where their gradients were wrong
-        # (its issue 640). Here only their time counts.
+        # Some gated backward kernels refuse to run on Hopper with Triton below 3.7.1, where their gradients were wrong.
+        # Here only their time counts.
         importlib.import_module("fla.ops.common.chunk_o").TRITON_ABOVE_3_7_1 = True  # type: ignore[attr-defined]
 
         def run(x: Tensors) -> Any:

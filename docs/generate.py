@@ -45,6 +45,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "target-limits": measured.target_limits,
     "gpu-errors": measured.gpu_errors,
     "gpu-gradients": measured.gpu_gradients,
+    "gpu-long": measured.gpu_long,
     "kernel-resources": measured.kernel_resources,
     "step-vs-chunked": measured.step_vs_chunked,
     "crossover": measured.crossover,

@@ -11,12 +11,12 @@ from benchmarks.gpu_runs import CHECK, TIMES, task_of
 from benchmarks.gpu_training import PEER
 from smir import verify
 from smir.backends.triton_gpu.ahead_of_time import SHARED_LIMIT, STACK_LIMIT
+from smir.compiler import FORMS
 from smir.specs import library_names
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 Rows = list[dict[str, Any]]
-FORMS = ("step", "chunked", "quadratic")
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1) -> str:
@@ -83,6 +83,11 @@ def gpu_gradients() -> str:
     return gpu_errors("gpu_training")
 
 
+def gpu_long() -> str:
+    """The same for outputs and gradients at the shapes whose times are given."""
+    return gpu_errors("gpu_long")
+
+
 def gpu_errors(run: str = "gpu_forward") -> str:
     """One row per spec: worst errors, how much of the budget they use, and whether two runs agree in every bit."""
     _, machine, everything = results(run)
@@ -135,7 +140,7 @@ def gpu_times() -> str:
     if not times:
         return "The recorded run measured errors only, no times. Again: `python -m benchmarks.gpu_forward`.\n"
     shapes = list(dict.fromkeys(shape for _, shape in times))
-    title = "chunked forward in bfloat16, median milliseconds; a shape is B x T x H x size of every dimension"
+    title = "forward in bfloat16, chunked if legal, median milliseconds; a shape is B x T x H x size of every dimension"
     body = [
         (s, *(f"{times[s, x]:.3f}" if (s, x) in times else "" for x in shapes)) for s in sorted({s for s, _ in times})
     ]
@@ -186,22 +191,25 @@ def gpu_examples() -> str:
     return caption("gpu_examples", "", machine) + table(headings, body, left=2) + (f"\n{failed}" if failed else "")
 
 
-BACKWARD = "gradients of chunked"
+GRADIENTS = "gradients of all forms"
 
 
 def kernel_resources() -> str:
-    """One row per spec; per form, and for the gradients of the chunked one, the most that any of its kernels takes."""
+    """One row per spec; per form, and for the gradients of all, the most that any of its kernels takes."""
     title, machine, rows = results("kernel_resources")
-    columns, body = (*FORMS, *([BACKWARD] if any(r.get("pass") == "backward" for r in rows) else [])), []
+    measured = {GRADIENTS if r.get("pass") == "backward" else r["form"] for r in rows}
+    columns, body = tuple(c for c in (*FORMS, GRADIENTS) if c in measured), []
     for spec in sorted({r["spec"] for r in rows}):
-        own = [(r["form"] if r.get("pass") != "backward" else BACKWARD, r) for r in rows if r["spec"] == spec]
+        own = [(r["form"] if r.get("pass") != "backward" else GRADIENTS, r) for r in rows if r["spec"] == spec]
         body.append((spec, *(_most([r for column, r in own if column == wanted]) for wanted in columns)))
     failed = [f"{r['spec']} {r['form']}" for r in rows if r["failed"]]
-    beyond = sum(not r["within limits"] for r in rows) - len(failed)
-    closing = f"\n{len(rows) - len(failed)} kernels, {beyond} of them beyond the bounds (bold). "
+    beyond = [r for r in rows if not r["within limits"] and not r["failed"]]
+    closing = f"\n{len(rows) - len(failed)} kernels, {len(beyond)} of them beyond the bounds (bold). "
     closing += f"Not compiled: {', '.join(failed) or 'none'}.\n"
+    closing += "".join(f"\n- {r['spec']}, {r['form']} {r.get('pass', 'forward')}, kernel `{r['kernel']}`: "
+                       f"{r['shared bytes']} bytes shared, {r['stack bytes']} of stack" for r in beyond)  # fmt: skip
     headings = ("spec", *(f"{column}: shared / registers / stack" for column in columns))
-    return caption("kernel_resources", title, machine) + table(headings, body) + closing
+    return caption("kernel_resources", title, machine) + table(headings, body) + closing.rstrip() + "\n"
 
 
 def _most(rows: Rows) -> str:

@@ -13,7 +13,7 @@ from smir.compiler import STAGES
 from smir.ir.formula import formula
 from smir.ir.mixer import Mixer
 from smir.ir.printer import print_ir
-from smir.ir.tile import CHUNKED, SCAN
+from smir.ir.tile_program import CHUNKED, SCAN
 from smir.passes.exponents import exponent_report
 from smir.specs import find_spec
 
@@ -146,7 +146,8 @@ def stages() -> str:
     rows = ["| stage | adds to the compilation | for this mixer |", "|---|---|---|"]
     for stage in STAGES:
         made = getattr(done, stage.product)
-        rows.append(f"| `{stage.name}` | `{stage.product}` | {', '.join(made) if isinstance(made, dict) else 'one'} |")
+        here = ", ".join(made) if isinstance(made, dict) else "nothing" if made is None else "one"
+        rows.append(f"| `{stage.name}` | `{stage.product}` | {here} |")
     return "\n".join(rows)
 
 

@@ -12,7 +12,8 @@ from dataclasses import replace
 from smir.ir import tile
 from smir.ir.graph import Node, substitute, walk
 from smir.ir.interval import INF, REAL
-from smir.ir.tile import CARRIED, TOKEN, Carry, Output, Scan, TileLeaf, TileProgram
+from smir.ir.tile import CARRIED, TOKEN
+from smir.ir.tile_program import Carry, Output, Scan, TileLeaf, TileProgram
 from smir.passes.differentiate import adjoints
 from smir.passes.leaves import with_needed_leaves
 

@@ -10,7 +10,8 @@ from smir.ir.dims import ONE
 from smir.ir.graph import Node, walk
 from smir.ir.mixer import Mixer, matrix_shape
 from smir.ir.operator import BACKWARD, Elementwise, Operator, OperatorProgram, Stage
-from smir.ir.tile import CARRIED, CHUNK, SUM, Carry, Scan
+from smir.ir.tile import CARRIED, CHUNK, SUM
+from smir.ir.tile_program import Carry, Scan
 from smir.passes.chunk_algebra import add, functional, operator_tiles, total
 from smir.passes.chunk_drives import Drivers, Part
 from smir.passes.chunk_erase import refuse_mixed_erase, written_values

@@ -11,7 +11,8 @@ from smir.ir.graph import Node, reaches, walk
 from smir.ir.interval import INF, REAL, Interval, point
 from smir.ir.mixer import Declaration
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CARRIED, MAX, PARAM, STEP, SUM, TOKEN, Carry, TileProgram
+from smir.ir.tile import CARRIED, MAX, PARAM, SUM, TOKEN
+from smir.ir.tile_program import STEP, Carry, TileProgram
 from smir.passes.exports import opened_exports
 from smir.passes.maxima import never_positive
 

@@ -1,7 +1,8 @@
 """What scans hand on to each other, seen through: the values that stand behind loads of exports."""
 
 from smir.ir.graph import Node, make, rebuild, walk
-from smir.ir.tile import BUFFER, ROW, TileProgram
+from smir.ir.tile import BUFFER, ROW
+from smir.ir.tile_program import TileProgram
 
 
 def opened_exports(program: TileProgram) -> dict[Node, Node]:

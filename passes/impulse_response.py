@@ -19,7 +19,7 @@ from smir.ir.mixer import INPUT, Declaration, Mixer, State
 from smir.ir.operator import BACKWARD, Obstacle
 from smir.passes.broken_laws import BrokenLaw
 
-NEEDS = "a convolution needs constant coefficients"
+NEEDS, LOOKS_BACK = "a convolution needs constant coefficients", "convolutions here look back"
 # Operations that are linear in all their arguments together.
 _ADDITIVE = frozenset({"add", "sub", "neg", "transpose", "sum"})
 
@@ -49,7 +49,10 @@ class _Splitter:
         for component in components(mixer):
             if component.direction == BACKWARD:
                 state = mixer.state(component.states[0])
-                raise BrokenLaw("a state that runs backward", state.update, "convolutions here look back")
+                raise BrokenLaw("a state that runs backward", state.update, LOOKS_BACK)
+        ahead = next((n for n in mixer.nodes() if n.op == "state" and n["offset"] > 0), None)
+        if ahead is not None:
+            raise BrokenLaw("a state that is read ahead of its time", ahead, LOOKS_BACK)
         drivers = {s.name: list(self._drivers(s.update)) for s in mixer.states}
         found = dict.fromkeys(self._reads(mixer.output))
         names = _fresh("response", mixer, len(found))

@@ -6,22 +6,8 @@ from dataclasses import replace
 from smir.ir.dims import TIME
 from smir.ir.mixer import PARAM as PARAM_DECLARATION
 from smir.ir.mixer import Declaration, Mixer, matrix_shape
-from smir.ir.tile import (
-    BUFFER,
-    CARRIED,
-    CHUNK,
-    DENSE,
-    ONE,
-    PARAM,
-    SCAN,
-    STEP,
-    TOKEN,
-    Tile,
-    TileLeaf,
-    TileProgram,
-    axis_parts,
-    lanes,
-)
+from smir.ir.tile import BUFFER, CARRIED, CHUNK, DENSE, ONE, PARAM, TOKEN, Tile, axis_parts, lanes
+from smir.ir.tile_program import SCAN, STEP, TileLeaf, TileProgram
 
 
 def with_leaves(mixer: Mixer, program: TileProgram) -> TileProgram:

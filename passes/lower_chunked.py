@@ -8,7 +8,8 @@ from smir.ir import tile
 from smir.ir.graph import Node
 from smir.ir.mixer import Mixer
 from smir.ir.operator import OperatorProgram
-from smir.ir.tile import CHUNK, CHUNKED, OUTPUT, Output, Scan, TileProgram
+from smir.ir.tile import CHUNK
+from smir.ir.tile_program import CHUNKED, OUTPUT, Output, Scan, TileProgram
 from smir.passes.chunk_stages import ChunkStages
 from smir.passes.leaves import with_leaves
 from smir.passes.simplify_tiles import simplify

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from smir.ir import tile
 from smir.ir.graph import Node, make, walk
 from smir.ir.pairs import SOFTMAX, PairProgram, PairRead
-from smir.ir.tile import CHUNK, OUTPUT, QUADRATIC, Carry, Output, Scan, TileProgram
+from smir.ir.tile import CHUNK
+from smir.ir.tile_program import OUTPUT, QUADRATIC, Carry, Output, Scan, TileProgram
 from smir.passes.leaves import with_leaves
 from smir.passes.pair_terms import LOWEST, Partial, Region, Term, regions, scan_orders, width
 from smir.passes.rowwise import Rowwise

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from smir.ir import tile
 from smir.ir.graph import Node, walk
 from smir.ir.operator import BACKWARD, FORWARD, OperatorProgram, Read
-from smir.ir.tile import CHUNK, COL, QUADRATIC, ROW, SUM, Carry, Scan, TileProgram
+from smir.ir.tile import CHUNK, COL, ROW, SUM
+from smir.ir.tile_program import QUADRATIC, Carry, Scan, TileProgram
 from smir.passes.chunk_algebra import OperatorTiles, operator_tiles
 from smir.passes.chunk_stages import ChunkStages, state_load
 from smir.passes.exponents import declared_ranges

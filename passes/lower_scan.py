@@ -15,7 +15,8 @@ from smir.ir.dims import ONE
 from smir.ir.graph import Node
 from smir.ir.mixer import Mixer, State, matrix_shape
 from smir.ir.operator import BACKWARD
-from smir.ir.tile import CHUNK, OUTPUT, SCAN, SUM, Carry, Output, Scan, TileProgram
+from smir.ir.tile import CHUNK, SUM
+from smir.ir.tile_program import OUTPUT, SCAN, Carry, Output, Scan, TileProgram
 from smir.passes.broken_laws import BrokenLaw
 from smir.passes.complex_pairs import ComplexPair, Turned, read_pair
 from smir.passes.elementwise import read_elementwise

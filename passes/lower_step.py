@@ -12,7 +12,7 @@ from smir.ir.dependence import Component, components, state_reads
 from smir.ir.graph import Node
 from smir.ir.mixer import Mixer, matrix_shape
 from smir.ir.operator import BACKWARD, FORWARD
-from smir.ir.tile import OUTPUT, STEP, Output, TileProgram
+from smir.ir.tile_program import OUTPUT, STEP, Output, TileProgram
 from smir.passes.distribute import distribute
 from smir.passes.leaves import with_leaves
 from smir.passes.simplify_tiles import simplify

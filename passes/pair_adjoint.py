@@ -1,4 +1,4 @@
-"""The backward pass of pair reads, again sums over pairs of chunks: two kernels, and no two programs write one place.
+"""The backward pass of pair reads, again sums over pairs of chunks, in which no two programs write one place.
 
 Given what the forward kernel hands over (of every read its value N; of a softmax the logarithm L of the sum of its
 weights), the weights are P = e^(S - L), and with dN the adjoint of N and D = sum over the entries of dN * N
@@ -12,9 +12,10 @@ values of one position (queries, keys, running sums inside a chunk) and go on to
 Values of a row's position that aren't inputs (D among them) are handed from `rows` to `columns`, which would make them
 again for every pair of chunks.
 
-A sum between the two positions has a part between the two chunks. Its adjoint for a pair of chunks belongs to every
-chunk between: `rows` visits the farthest chunk first and stores, for each chunk, the sum over all chunks beyond it;
-`columns` adds these up over the row chunks. Nothing is subtracted.
+A sum between the two positions has a part between the two chunks, which a third kernel, `between`, stores for every
+pair beforehand. Its adjoint for a pair of chunks belongs to every chunk between: `rows` visits the farthest chunk first
+and stores, for each chunk, the sum over all chunks beyond it; `columns` adds these up over the row chunks. Nothing is
+subtracted.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -24,23 +25,8 @@ from smir.ir import tile
 from smir.ir.graph import Node, reaches, substitute
 from smir.ir.interval import INF, REAL
 from smir.ir.pairs import SOFTMAX, PairProgram
-from smir.ir.tile import (
-    BUFFER,
-    CARRIED,
-    COL,
-    DENSE,
-    ONE,
-    OUTPUT,
-    PARAM,
-    QUADRATIC,
-    ROW,
-    TOKEN,
-    Carry,
-    Output,
-    Scan,
-    TileLeaf,
-    TileProgram,
-)
+from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, ONE, PARAM, ROW, TOKEN
+from smir.ir.tile_program import OUTPUT, QUADRATIC, Carry, Output, Scan, TileLeaf, TileProgram
 from smir.passes.adjoint_program import PREFIX
 from smir.passes.differentiate import adjoints
 from smir.passes.leaves import with_needed_leaves

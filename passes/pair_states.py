@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from smir.ir import tile
 from smir.ir.graph import Node, walk
 from smir.ir.operator import Operator, OperatorProgram, Read
-from smir.ir.tile import CARRIED, Carry
+from smir.ir.tile import CARRIED
+from smir.ir.tile_program import Carry
 from smir.passes.chunk_algebra import ChunkWrite, Functional, OperatorTiles, add, functional, mul
 from smir.passes.chunk_stages import state_carry
 from smir.passes.decay_tiles import LogDecay

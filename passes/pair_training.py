@@ -6,7 +6,8 @@ the whole forward pass, so they are always kept.
 
 from dataclasses import replace
 
-from smir.ir.tile import BUFFER, TileLeaf, TileProgram
+from smir.ir.tile import BUFFER
+from smir.ir.tile_program import TileLeaf, TileProgram
 from smir.passes.crossing import ELEMENT_BYTES, NOMINAL, OPERATIONS_PER_BYTE, size
 from smir.passes.leaves import with_needed_leaves
 from smir.passes.pair_adjoint import FORWARD_KERNEL

@@ -14,35 +14,22 @@ from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import (
-    BUFFER,
-    CHUNK,
-    CHUNKED,
-    ONE,
-    PARAM,
-    QUADRATIC,
-    SCAN,
-    STEP,
-    Carry,
-    Output,
-    Scan,
-    TileProgram,
-    buffer,
-    carried,
-    pointwise,
-)
+from smir.ir.tile import BUFFER, CHUNK, ONE, PARAM, buffer
+from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
 from smir.passes.axis_roles import assign_roles
 from smir.passes.crossing import is_heavy, stored_values
 from smir.passes.fit_outputs import Part, fit_parts
 from smir.passes.partition_pairs import has_pair_kernels, pair_plan
 from smir.passes.split_outputs import cut_outputs
+from smir.passes.sums_apart import factors, is_matrix_sum, keeps_too_much, sum_carry, sum_loop
 
 
 @dataclass
 class _Builder:
     """The plan under construction; `stored` maps a value to the buffer leaf that holds it.
 
-    `handed` are carries to store before every chunk although nothing in the program needs them later.
+    `handed` are carries to store before every chunk although nothing in the program needs them later. `apart`: loops
+    keep too much, so that sums of parameters' results get loops of their own, `sums`, after all other kernels.
     """
 
     program: TileProgram
@@ -52,6 +39,9 @@ class _Builder:
     handed: frozenset[str] = frozenset()
     written: set[str] = field(default_factory=set)
     preps: int = 0
+    apart: bool = False
+    sums: list[tuple[str, str, Node]] = field(default_factory=list)
+    factors: dict[Node, Node] = field(default_factory=dict)
 
     def keep(self, name: str, value: Node) -> Store:
         """Declares a buffer for the value; later kernels load it instead of computing it."""
@@ -96,17 +86,25 @@ def partition_values(program: TileProgram, handed: frozenset[str] = frozenset())
     """
     if has_pair_kernels(program):
         return pair_plan(program), {}
-    build = {STEP: _step, SCAN: _step, CHUNKED: _chunked, QUADRATIC: _quadratic}[program.form]
-    builder = _Builder(program, handed=handed)
-    given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
-    builder.buffers |= {b.name: Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given}
-    build(builder)
-    _fit(builder)
+    builder = _built(program, handed)
+    if program.form in (STEP, SCAN) and any(k.loops and keeps_too_much(k) for k in builder.kernels):
+        builder = _built(program, handed, apart=True)
     leaves = tuple(leaf for leaf in program.leaves if leaf.kind != BUFFER)
     results = tuple(o.result for o in program.outputs)
     buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
     plan = KernelPlan(program.name, program.form, leaves, results, buffers, kernels)
     return _with_buffer_types(plan), {leaf["name"]: value for value, leaf in builder.stored.items()}
+
+
+def _built(program: TileProgram, handed: frozenset[str], apart: bool = False) -> _Builder:
+    build = {STEP: _step, SCAN: _scan_apart if apart else _step, CHUNKED: _chunked, QUADRATIC: _quadratic}
+    builder = _Builder(program, handed=handed, apart=apart)
+    given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
+    builder.buffers |= {b.name: Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given}
+    build[program.form](builder)
+    _fit(builder)
+    _sum_apart(builder)
+    return builder
 
 
 # ---- forms ------------------------------------------------------------------------------------------------------
@@ -141,6 +139,23 @@ def _handed_over(b: _Builder) -> None:
         name = "step" if len(scans) == 1 else f"step_{scan.order}_{turn}" if turn else f"step_{scan.order}"
         loop = _summed(b, _loop(scan, scan.carries, tuple(stores)))
         b.launch(Kernel(name, _formulas(scan.carries), (loop,), ()))
+
+
+def _scan_apart(b: _Builder) -> None:
+    """What no state reaches, and what no state needs, in parallel kernels beside those of the scans, as in chunked
+    form."""
+    matrices = [o for o in b.program.outputs if is_matrix_sum(o)]
+    rest = [o for o in b.program.outputs if o not in matrices]
+    kept = [s for o in matrices for s in _factors_kept(b, "forward", o.result.name, o.value)]
+    b.program = replace(b.program, outputs=(*rest, *(Output.of(s.target, s.value) for s in kept)))
+    _chunked(b)
+
+
+def _sum_apart(b: _Builder) -> None:
+    """The loops of the sums that wait for them."""
+    for order, target, value in b.sums:
+        loop = sum_loop(order, target, b.loaded(value), [c.name for c in b.program.carries])
+        b.launch(Kernel(f"sum_{target}", f"{target} = sum of {formula(value)}", (loop,), ()))
 
 
 def _chunked(b: _Builder) -> None:
@@ -307,21 +322,30 @@ def _loop(scan: Scan, carries: tuple[Carry, ...], stores: tuple[Store, ...]) -> 
 
 def _summed(b: _Builder, loop: Loop) -> Loop:
     """The loop that sums parameters' results over the tokens it visits, instead of storing every token's summand."""
-    params = {o.result.name for o in b.program.outputs if o.result.kind == PARAM}
-    taken = {c.name for c in b.program.carries}
+    sums = {o.result.name: is_matrix_sum(o) for o in b.program.outputs if o.result.kind == PARAM}
+    taken = [c.name for c in b.program.carries]
     carries, stores, final = list(loop.scan.carries), list[Store](), list(loop.final_stores)
     for store in loop.stores:
-        if store.target not in params:
+        if store.target not in sums:
             stores.append(store)
-            continue
-        name = f"{store.target}_sum"
-        while name in taken:
-            name += "_"
-        rows, cols = store.value.type.rows, store.value.type.cols
-        load = carried(name, rows, cols)
-        carries.append(Carry(name, rows, cols, pointwise("add", load, store.value)))
-        final.append(Store(store.target, load))
+        elif b.apart and sums[store.target]:
+            stores += _factors_kept(b, loop.scan.order, store.target, store.value)
+        else:
+            carry, end = sum_carry(store.target, store.value, taken)
+            carries.append(carry)
+            final.append(end)
     return Loop(replace(loop.scan, carries=tuple(carries)), tuple(stores), tuple(final))
+
+
+def _factors_kept(b: _Builder, order: str, target: str, value: Node) -> list[Store]:
+    """Stores of what a sum is made of, unless an earlier one is too; the sum itself waits for its loop."""
+    fresh = [n for n in factors(value) if n not in b.factors]
+    for i, n in enumerate(fresh):
+        leaf = buffer(f"{target}_factor_{i}", n.type.rows, n.type.cols)
+        b.factors[n] = leaf
+        b.buffers[leaf["name"]] = Buffer(leaf["name"], n.type.rows, n.type.cols, PER_CHUNK)
+    b.sums.append((order, target, substitute(value, b.factors)))
+    return [Store(b.factors[n]["name"], n) for n in fresh]
 
 
 def _carry_name(carries: tuple[Carry, ...]) -> str:

@@ -11,7 +11,8 @@ from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import GIVEN, OWN, PER_CHUNK, PER_PAIR, SAVED, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, Output, Scan, TileProgram
+from smir.ir.tile import BUFFER, CARRIED
+from smir.ir.tile_program import Output, Scan, TileProgram
 from smir.passes.axis_roles import assign_roles
 
 INNER = ("earlier", "later")

@@ -33,7 +33,8 @@ def recognise_pairs(mixer: Mixer) -> PairProgram | tuple[Obstacle, ...]:
     formulas = [f for r in kept for f in r.formulas()]
     named = {n["name"] for n in walk(formulas) if n.op == "input_of"}
     vectors = tuple((name, column) for name, column in rewriter.columns.items() if name in named)
-    if any(n.op == "read" for n in walk([*formulas, *(column for _, column in vectors)])):
+    columns = [c for r in kept for c in r.columns()]
+    if any(n.op == "read" for n in walk([*formulas, *columns, *(column for _, column in vectors)])):
         return (Obstacle("a sum over positions of what is itself a sum over positions", mixer.span(mixer.output)),)
     return PairProgram(mixer, vectors, kept, output)
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from smir.ir import tile
 from smir.ir.graph import Node, substitute
 from smir.ir.kernel import GIVEN, SAVED, Buffer, KernelPlan
-from smir.ir.tile import BUFFER, ONE, SCAN, STEP, Carry, TileLeaf, TileProgram
+from smir.ir.tile import BUFFER, ONE
+from smir.ir.tile_program import SCAN, STEP, Carry, TileLeaf, TileProgram
 from smir.passes.adjoint_program import needed
 from smir.passes.crossing import ELEMENT_BYTES, OPERATIONS_PER_BYTE, size
 from smir.passes.partition import partition, partition_values

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from smir.ir.tile import QUADRATIC, SCAN, STEP
+from smir.ir.tile_program import QUADRATIC, SCAN, STEP
 from smir.passes.cost import C, Cost, T, dimension
 
 LONGEST = 1 << 20

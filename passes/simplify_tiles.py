@@ -13,7 +13,8 @@ import numpy as np
 from smir.ir import tile
 from smir.ir.graph import Node, rebuild, walk
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CHUNK, ONE, Tile, TileProgram
+from smir.ir.tile import CHUNK, ONE, Tile
+from smir.ir.tile_program import TileProgram
 
 Rule = Callable[[Node], Node | None]
 

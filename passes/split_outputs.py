@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from smir.ir.graph import Node, walk
-from smir.ir.tile import CHUNK, ONE, Output, level_dependent
+from smir.ir.tile import CHUNK, ONE, level_dependent
+from smir.ir.tile_program import Output
 from smir.passes.tile_cost import operands
 
 
@@ -24,7 +25,7 @@ class Cut:
 
 
 def cut_outputs(outputs: tuple[Output, ...], axes: Iterable[str]) -> Cut | None:
-    """The cut along the one of these axes that is made with the fewest products; None where one kernel may do it all."""
+    """The cut along the one of these axes that takes the fewest products; None where one kernel may do it all."""
     cuts = [c for axis in dict.fromkeys(axes) if axis not in (CHUNK, ONE) and (c := _cut(outputs, axis)) is not None]
     return min(cuts, key=lambda c: (not c.spread, _products(c.gathered), c.axis), default=None)
 

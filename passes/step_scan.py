@@ -9,7 +9,7 @@ from smir.ir.expr import state_at
 from smir.ir.graph import Node, walk
 from smir.ir.mixer import Mixer, matrix_shape
 from smir.ir.operator import BACKWARD
-from smir.ir.tile import Carry, Scan
+from smir.ir.tile_program import Carry, Scan
 from smir.passes.tilewise import tilewise
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from smir.ir.graph import Node, rebuild, walk
-from smir.ir.tile import Carry, TileProgram
+from smir.ir.tile_program import Carry, TileProgram
 
 
 def unmarked_nodes(roots: Iterable[Node]) -> dict[Node, Node]:

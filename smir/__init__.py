@@ -1,4 +1,4 @@
-"""SMIR compiles sequence mixers: a step equation or a masked operator in, quadratic, chunked and step programs out.
+"""SMIR compiles sequence mixers: step equations or a masked operator in, a program for each form that is legal out.
 
     import smir
     mixer = smir.compile("gated_delta_rule")

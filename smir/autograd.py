@@ -17,7 +17,7 @@ from smir.compiler import Compilation, adjoint_plan, stateless_training_plan, tr
 from smir.errors import GradientError
 from smir.execution import Arrays, Backend, Runner
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import OUTPUT
+from smir.ir.tile_program import OUTPUT
 from smir.passes.adjoint_program import PREFIX
 from smir.passes.saved_values import TrainingPlan
 

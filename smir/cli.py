@@ -13,7 +13,7 @@ import typer
 from smir.errors import ArgumentError, SmirError
 
 app = typer.Typer(
-    help="Compile sequence mixers: a step equation or a masked operator in, programs and kernels out.",
+    help="Compile sequence mixers: step equations or a masked operator in, programs and kernels out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -22,7 +22,9 @@ app = typer.Typer(
 
 Spec = Annotated[str, typer.Argument(help="a library name, a spec file, the text itself, or - for standard input")]
 Json = Annotated[bool, typer.Option("--json", help="print JSON")]
-Form = Annotated[str | None, typer.Option("--form", help="step, scan, chunked or quadratic (default: the cheapest)")]
+Form = Annotated[
+    str | None, typer.Option("--form", help="step, scan, chunked, quadratic or convolution (default: the cheapest)")
+]
 Chunk = Annotated[int | None, typer.Option("--chunk", help="tokens per chunk")]
 Backend = Annotated[str | None, typer.Option("--backend", help="numpy or triton (default: by the arrays)")]
 Sizes = Annotated[list[str] | None, typer.Option("--size", help="NAME=NUMBER, the size of a dimension (repeatable)")]

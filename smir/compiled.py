@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from smir.binding import Bound, bound_to, check_promises, fit_call, match_arguments, match_states
 from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form, training_plan
 from smir.errors import ArgumentError, FormError
-from smir.execution import Backend, Runner, backend_for, find_backend, forward_runner
+from smir.execution import Backend, Runner, backend_for, find_backend, forward_runner, require_plan
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.sizes import TIME_NAME
-from smir.ir.tile import OUTPUT, SCAN, STEP
+from smir.ir.tile_program import OUTPUT, SCAN, STEP
 from smir.prepared import PreparedCall, PreparedCalls, call_key
 from smir.sampling import check_counts, check_sizes, dimension_names
 from smir.scaled_states import ScaledStates
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_BACKEND, VERIFIED_CHUNK = "numpy", 16
 # Sizes for predictions that are made before any array is seen.
 REFERENCE_TOKENS, REFERENCE_SIZE = 4096, 64
-LEVELS = ("mixer", "recurrence", "operators", "tile", "plan")
+LEVELS = ("mixer", "recurrence", "operators", "pairs", "tile", "plan")
 
 
 def compile(
@@ -40,7 +40,8 @@ def compile(
 ) -> "CompiledMixer":
     """Compiles a spec: a library name, a path, or the text itself (it has a newline or begins with `mixer`).
 
-    `form` is `step`, `scan`, `chunked` or `quadratic`; without it every call takes the cheapest legal one at its sizes.
+    `form` is one of those that `forms` of the result names: `step`, `scan`, `chunked`, `quadratic` or `convolution`
+    (`docs/architecture.md` says what they are). Without it every call takes the cheapest legal one at its sizes.
     `backend` is `numpy` or `triton`; without it the arrays decide: CUDA tensors run on Triton, all others on numpy.
     `chunk` is the number of tokens per chunk. Raises SmirError for everything that is wrong with them.
     """
@@ -192,8 +193,13 @@ class CompiledMixer:
             self._choices[key] = select_form(costs, machine, T, known, sequences)
         return self._choices[key]
 
+    def _program_form(self, backend: str | None = None) -> str:
+        """The form asked for, or the cheapest one that has kernels of its own."""
+        machine = self._backend(backend).machine
+        return self._form or self._cheapest(self._program_costs, machine, REFERENCE_TOKENS, 1, {})
+
     def plan(self, form: str | None = None) -> KernelPlan | None:
-        """The kernel plan of a form (default: the chosen one); None for a mixer that only runs as written."""
+        """The kernel plan of a form (default: the chosen one); None for a form that has no kernels of its own."""
         form = form or self.form
         require_form(self.compilation, form)
         return self.compilation.plans.get(form)
@@ -211,20 +217,23 @@ class CompiledMixer:
         unknown = next((name for name in wanted if name not in names), None)
         if unknown is not None:
             raise ArgumentError(f"{self.spec.name} has no argument {unknown!r}", hint=f"it has {', '.join(names)}")
-        return training_plan(self.compilation, form or self.form, frozenset(wanted), options or Options())
+        form = form or self._program_form()
+        return training_plan(self.compilation, form, frozenset(wanted), options or Options())
 
     def ir(self, level: str = "plan", form: str | None = None) -> str:
-        """The IR as text: `mixer`, `recurrence`, `operators`, `tile` or `plan` (the last two of a form)."""
+        """The IR as text: `mixer`, `recurrence`, `operators`, `pairs`, `tile` or `plan` (the last two of a form)."""
         from smir.ir.printer import print_ir
 
         if level not in LEVELS:
             raise ArgumentError(f"there is no IR level {level!r}", hint=f"one of {', '.join(LEVELS)}")
-        form = form or self.form
-        require_form(self.compilation, form)
         by_form: dict[str, Any] = {"tile": self.compilation.tiles, "plan": self.compilation.plans}
-        found: Any = by_form[level].get(form) if level in by_form else getattr(self.compilation, level)
+        if level in by_form:
+            form = form or self._program_form()
+            require_plan(self.compilation, form)
+            return print_ir(by_form[level][form])
+        found = getattr(self.compilation, level)
         if found is None:
-            raise FormError(f"{self.spec.name} has no {level} IR", hint="`explain` says which law breaks")
+            raise FormError(f"{self.spec.name} has no {level} IR", hint="`explain` says what was recognised")
         return print_ir(found)
 
     @property
@@ -248,11 +257,11 @@ class CompiledMixer:
     # ---- source -------------------------------------------------------------------------------------------------
 
     def sources(self, backend: str | None = None) -> dict[str, str]:
-        """The program of the chosen form as readable source files, by file name."""
+        """The program of the form asked for as readable source files, by file name; else that of the cheapest form
+        that has one (the convolution form is made of Fourier transforms and compiled parts)."""
         chosen = self._backend(backend)
         chunk = self._chunk or chosen.machine.chunk
-        form = self.form_for(T=REFERENCE_TOKENS, backend=chosen.name)
-        return chosen.sources(self.compilation, form, chunk)
+        return chosen.sources(self.compilation, self._program_form(chosen.name), chunk)
 
     def source(self, backend: str | None = None) -> str:
         """The program as one readable text."""
@@ -285,6 +294,10 @@ class CompiledMixer:
         from smir.form_costs import form_costs
 
         return form_costs(self.compilation)
+
+    @cached_property
+    def _program_costs(self) -> "dict[str, Cost]":
+        return {form: cost for form, cost in self._costs.items() if form in self.compilation.plans}
 
     def _training_costs(self, wanted: frozenset[str]) -> "dict[str, Cost]":
         """Those of a forward and a backward pass, for these gradients."""

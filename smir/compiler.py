@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, TextIO, TypeVar
 
 from smir.errors import FormError
 from smir.ir.convolution import CONVOLUTION, ConvolutionProgram
-from smir.ir.dims import ONE
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.operator import Obstacle, OperatorProgram
 from smir.ir.pairs import PairProgram
-from smir.ir.tile import CHUNKED, QUADRATIC, SCAN, STEP, TileProgram
+from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP, TileProgram
 from smir.source import Source
 
 if TYPE_CHECKING:
@@ -220,47 +219,16 @@ def _recognise_pairs(c: Compilation) -> Compilation:
 
 def _lower(c: Compilation) -> Compilation:
     """Tile programs of all forms; the lowerings simplify as they go."""
-    if c.pairs is not None:
-        from smir.passes.lower_pairs import lower_pairs
+    from smir.passes.legal_forms import forms_of_pairs, forms_of_recurrence
 
-        others = {form: why for form, why in c.obstacles.items() if form != QUADRATIC}
-        return _lowered(replace(c, obstacles=others), QUADRATIC, lower_pairs, c.pairs)
-    if c.recurrence is None:
-        return c
-    from smir.passes.lower_chunked import lower_chunked
-    from smir.passes.lower_quadratic import lower_quadratic
-    from smir.passes.lower_scan import lower_scan
-    from smir.passes.lower_step import lower_step
-
-    c = _lowered(c, STEP, lower_step, c.recurrence)
-    contracted = [o.state for o in c.operators.operators if o.rows != ONE] if c.operators else []
-    rotating = [o.state for o in c.operators.operators if o.rotation.kind] if c.operators else []
-    if c.operators is not None and (contracted or rotating):
-        c = _lowered(c, CHUNKED, lower_chunked, c.operators)
-        c = _lowered(c, QUADRATIC, lower_quadratic, c.operators)
-    if CHUNKED in c.tiles and contracted:
-        return c.blocked((SCAN,), _not_by_value(contracted))
-    c = _lowered(c, SCAN, lower_scan, c.recurrence)
-    by_value = c.operators is not None and not contracted and not rotating
-    return c.blocked((CHUNKED, QUADRATIC), _NOTHING_CONTRACTED) if by_value else c
-
-
-# A state that stays a vector or number for each token has nothing that products of chunks would speed up.
-_NOTHING_CONTRACTED = (Obstacle("every state is used by value, none is contracted: scan"),)
-
-
-def _not_by_value(states: list[str]) -> tuple[Obstacle, ...]:
-    verb = "is contracted by its reads" if len(states) == 1 else "are contracted by their reads"
-    names = ", ".join(f"`{s}`" for s in states)
-    return (Obstacle(f"scan carries every state by value; {names} {verb}: chunked"),)
-
-
-def _lowered(c: Compilation, form: str, lower: Callable[[Any], TileProgram], ir: Any) -> Compilation:
-    """With the tile program of one form, or the law that rules it out."""
-    try:
-        return replace(c, tiles={**c.tiles, form: lower(ir)})
-    except FormError as error:
-        return c.blocked((form,), (Obstacle(error.message, error.span),))
+    if c.recurrence is not None:
+        found = forms_of_recurrence(c.recurrence, c.operators)
+    else:
+        found = forms_of_pairs(c.pairs) if c.pairs is not None else {}
+    tiles = {form: made for form, made in found.items() if isinstance(made, TileProgram)}
+    laws = {form: made for form, made in found.items() if not isinstance(made, TileProgram)}
+    known = {form: why for form, why in c.obstacles.items() if form not in tiles}
+    return replace(c, tiles=tiles, obstacles={**known, **laws})
 
 
 def _partition(c: Compilation) -> Compilation:

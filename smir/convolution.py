@@ -11,7 +11,7 @@ from typing import Any
 from smir.array_kinds import NUMPY, convert, device_of, dtype_of, kind_of, module_of, promote
 from smir.ir.convolution import ConvolutionProgram, ConvolvedRead, Term
 from smir.ir.mixer import Mixer
-from smir.ir.tile import OUTPUT
+from smir.ir.tile_program import OUTPUT
 
 Array = Any
 Arrays = Mapping[str, Array]

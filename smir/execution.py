@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from smir.array_kinds import TORCH, kind_of, to_numpy
 from smir.binding import Bound
-from smir.compiler import DIRECT, Compilation
+from smir.compiler import DIRECT, Compilation, require_form
 from smir.errors import BackendError, FormError
+from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.sizes import TIME_NAME
-from smir.ir.tile import OUTPUT, STEP
+from smir.ir.tile_program import OUTPUT, STEP
 
 if TYPE_CHECKING:
     from smir.passes.select_form import Machine
@@ -56,11 +57,23 @@ def backend_for(bound: Bound) -> str:
     return "triton" if bound.device.startswith("cuda") else "numpy"
 
 
+def require_plan(done: Compilation, form: str) -> KernelPlan:
+    """The kernels of a form. Raises FormError when it isn't legal, or has no kernels of its own."""
+    require_form(done, form)
+    if form == DIRECT:
+        raise FormError(f"{done.spec.name} has no kernels: it only runs as written, in numpy",
+                        hint="`explain` says which law rules programs out")  # fmt: skip
+    if form == CONVOLUTION:
+        raise FormError(f"the convolution form of {done.spec.name} has no program of its own: it is made of Fourier "
+                        "transforms and compiled parts", hint=f"forms with one: {', '.join(done.plans)}")  # fmt: skip
+    return done.plans[form]
+
+
 def forward_runner(done: Compilation, backend: Backend, form: str, bound: Bound, chunk: int) -> Runner:
     """Runs this form of a mixer on calls like this one. Raises FormError and BackendError for what can't run."""
     if form == DIRECT and backend.name == "numpy":
         return partial(_run_as_written, done.recurrence or done.spec)
-    return backend.prepare(_plan(done, form, backend.name), bound.arrays, chunk)
+    return backend.prepare(require_plan(done, form), bound.arrays, chunk)
 
 
 def _run_as_written(spec: Mixer, arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
@@ -91,7 +104,7 @@ def _native(arrays: Arrays) -> dict[str, Any]:
 def _numpy_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
     from smir.backends.numpy_reference.emit import emit_numpy
 
-    return {f"{done.spec.name}_{form}.py": emit_numpy(_plan(done, form, "numpy"), chunk=chunk)}
+    return {f"{done.spec.name}_{form}.py": emit_numpy(require_plan(done, form), chunk=chunk)}
 
 
 def _numpy_chunk(form: str, bound: Bound) -> int:
@@ -118,14 +131,7 @@ def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int) -> Runner:
 def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
     from smir.backends.triton_gpu.emit import emit
 
-    return emit(_plan(done, form, "triton"))
-
-
-def _plan(done: Compilation, form: str, backend: str) -> Any:
-    if form == DIRECT:
-        message = f"{done.spec.name} has no kernels: it only runs as written, in numpy"
-        raise FormError(message, hint=f"`explain` says which law rules {backend} programs out")
-    return done.plans[form]
+    return emit(require_plan(done, form))
 
 
 BACKENDS = {

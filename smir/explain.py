@@ -6,9 +6,10 @@ from typing import Any
 
 from smir.compiler import DIRECT, FORMS, Compilation, training_plan
 from smir.form_costs import form_costs
+from smir.ir.convolution import CONVOLUTION
 from smir.ir.operator import Operator, OperatorProgram, Stage
 from smir.ir.pairs import SOFTMAX, PairRead
-from smir.ir.tile import SCAN, STEP
+from smir.ir.tile_program import SCAN, STEP
 from smir.passes.cost import C, Cost, size
 from smir.passes.lower_scan import state_kinds
 from smir.passes.pair_distances import admitted
@@ -61,6 +62,8 @@ class Explanation:
         """What a training call keeps."""
         if self.chosen == DIRECT:
             return ["  no gradients: it only runs as written"]
+        if self.chosen == CONVOLUTION:
+            return ["  for gradients, each part keeps what its own form keeps, and torch what its transforms need"]
         if not self.training:
             return ["  for gradients, nothing is kept: the backward pass starts from the arguments"]
         lines = ["  for gradients of all arguments, per batch and head:"]

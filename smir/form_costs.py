@@ -1,9 +1,10 @@
 """Symbolic costs of every legal form of a compiled spec, of a call and of a training step."""
 
-from smir.compiler import CONVOLUTION, Compilation, training_plan
+from smir.compiler import Compilation, training_plan
+from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
-from smir.ir.tile import SCAN, STEP
+from smir.ir.tile_program import SCAN, STEP
 from smir.passes.cost import Cost, convolution_cost, plan_cost
 
 # A convolution's gradients are two more convolutions, with the kernel and with what drove it.

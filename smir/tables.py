@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from smir.ir.convolution import CONVOLUTION
 from smir.ir.interval import REAL
 from smir.ir.mixer import Mixer
 
@@ -42,6 +43,8 @@ def show_compilation(
                      "kernels": [k[0] for k in kernels], **gradients, "seconds": dict(seconds)})  # fmt: skip
         return
     print(f"{mixer.spec.name}: forms {', '.join(mixer.forms)}; chosen {mixer.form}")
+    if mixer.form == CONVOLUTION:
+        print(f"Fourier transforms between the compiled {', '.join(p.name for p in mixer.compilation.parts)}")
     for title, found in (("", kernels), ("gradients", backward)):
         if found:
             _print(title, ("kernel", "runs", "computes"), found)

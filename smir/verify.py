@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
 from smir.binding import fit_call
-from smir.compiler import CONVOLUTION, DIRECT, Compilation, training_plan
+from smir.compiler import DIRECT, Compilation, training_plan
+from smir.ir.convolution import CONVOLUTION
 from smir.ir.formula import formula
-from smir.ir.tile import OUTPUT, STEP, TileProgram
+from smir.ir.tile_program import OUTPUT, STEP, TileProgram
 from smir.passes.adjoint_program import PREFIX
 from smir.passes.exponents import USER, Exponent, exponent_report
 from smir.sampling import check_counts, sample, sample_states
@@ -80,7 +81,7 @@ class Report:
         lines = [f"{self.mixer}: {self.verdict} at {_sizes(self.sizes)}"]
         for row in self.rows:
             mark = "ok  " if row.passed else "FAIL"
-            what = f"{row.form:<10}{row.dtype:<9}{row.case:<9}{row.result:<8}"
+            what = f"{row.form:<12}{row.dtype:<9}{row.case:<9}{row.result:<8}"
             lines.append(f"  {mark} {what} error {row.error:.1e}  allowed {row.allowed:.1e}")
         lines += [f"  not proved bounded: {e}" for e in self.unproved]
         return "\n".join(lines)
@@ -170,7 +171,8 @@ def run_form(done: Compilation, form: str, arrays: Results, states: Results, chu
     if form == CONVOLUTION:
         from smir.compiled import CompiledMixer
 
-        y, final = CompiledMixer(done, form, "numpy", None)(**arrays, state=states, return_state=True)
+        given: dict[str, Any] = {**arrays, "state": states}
+        y, final = CompiledMixer(done, form, "numpy", None)(**given, return_state=True)
         return _named(y, final)
     sizes = fit_call(done.spec, arrays, states).sizes
     y, final = run_plan(done.plans[form], arrays, done.scaled_states.carried(states, sizes), chunk=chunk)

@@ -11,22 +11,8 @@ from smir.errors import BackendError, IRError
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import (
-    BUFFER,
-    CARRIED,
-    CHUNK,
-    COL,
-    DENSE,
-    ONE,
-    PARAM,
-    POSITION,
-    QUADRATIC,
-    STEP,
-    TOKEN,
-    Carry,
-    TileLeaf,
-    axis_parts,
-)
+from smir.ir.tile import BUFFER, CARRIED, CHUNK, COL, DENSE, ONE, PARAM, POSITION, TOKEN, axis_parts
+from smir.ir.tile_program import QUADRATIC, STEP, Carry, TileLeaf
 
 OUTPUT = "y"
 _HELPERS: dict[str, Callable[..., object]] = {

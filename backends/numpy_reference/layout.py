@@ -13,7 +13,8 @@ import numpy as np
 from smir.errors import ArgumentError
 from smir.ir.dims import Dim
 from smir.ir.sizes import solve_sizes
-from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, TOKEN, Carry, Result, TileLeaf, axis_parts
+from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, TOKEN, axis_parts
+from smir.ir.tile_program import Carry, Result, TileLeaf
 
 Array = Any
 

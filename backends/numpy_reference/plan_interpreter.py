@@ -34,22 +34,8 @@ from smir.backends.numpy_reference.layout import (
 from smir.errors import IRError
 from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import (
-    BUFFER,
-    CARRIED,
-    COL,
-    DENSE,
-    OUTPUT,
-    PAIR,
-    PARAM,
-    POSITION,
-    QUADRATIC,
-    ROW,
-    STEP,
-    TOKEN,
-    Carry,
-    Scan,
-)
+from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, POSITION, ROW, TOKEN
+from smir.ir.tile_program import OUTPUT, QUADRATIC, STEP, Carry, Scan
 
 Array = Any
 # What a gradient's name begins with.

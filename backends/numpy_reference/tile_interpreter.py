@@ -26,22 +26,8 @@ from smir.backends.numpy_reference.layout import (
     split_chunks,
 )
 from smir.ir.graph import Node
-from smir.ir.tile import (
-    BUFFER,
-    CARRIED,
-    COL,
-    DENSE,
-    OUTPUT,
-    PAIR,
-    PARAM,
-    POSITION,
-    QUADRATIC,
-    STEP,
-    TOKEN,
-    Result,
-    Scan,
-    TileProgram,
-)
+from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, POSITION, TOKEN
+from smir.ir.tile_program import OUTPUT, QUADRATIC, STEP, Result, Scan, TileProgram
 
 Array = Any
 INNER = ("earlier", "later")

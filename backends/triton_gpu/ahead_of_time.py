@@ -23,7 +23,8 @@ from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, ten
 from smir.errors import BackendError
 from smir.ir.dims import Dim
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import CHUNK, DENSE, ONE, STEP, TOKEN, axis_parts
+from smir.ir.tile import CHUNK, DENSE, ONE, TOKEN, axis_parts
+from smir.ir.tile_program import STEP
 
 # Shared memory that one program may take, in bytes, by target.
 SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from smir.backends.triton_gpu.names import identifier
 from smir.backends.triton_gpu.spelling import number
 from smir.ir.graph import Node
-from smir.ir.tile import Carry
+from smir.ir.tile_program import Carry
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
@@ -14,7 +14,7 @@ INDENT = "    "
 
 
 def is_constant(carry: Carry) -> bool:
-    """Whether a carry holds its initial value throughout: no loop keeps it, and a state's is loaded where it is used."""
+    """Whether a carry holds its initial value throughout: no loop keeps it; a state's is loaded where it is used."""
     return carry.next is carry.load
 
 

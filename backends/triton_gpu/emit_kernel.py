@@ -15,7 +15,8 @@ from smir.backends.triton_gpu.transposes import without_transposed_products, wit
 from smir.ir import tile
 from smir.ir.graph import Node, reaches
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, POSITION, TOKEN, Carry, Scan
+from smir.ir.tile import BUFFER, CARRIED, COL, POSITION, TOKEN
+from smir.ir.tile_program import Carry, Scan
 
 INNER = ("earlier", "later")
 RUNTIME_SIZES = ("time", "heads", "chunks")

@@ -19,7 +19,8 @@ from smir.backends.triton_gpu.spelling import ATOM, COMPARE, UNARY, Text, number
 from smir.backends.triton_gpu.thin_products import is_thin
 from smir.ir.graph import Node, walk
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import BUFFER, CARRIED, Carry
+from smir.ir.tile import BUFFER, CARRIED
+from smir.ir.tile_program import Carry
 
 LONGEST_INLINE = 64
 INDENT = "    "

@@ -11,27 +11,14 @@ from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symb
 from smir.errors import IRError
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import (
-    BUFFER,
-    CHUNK,
-    COL,
-    DENSE,
-    ONE,
-    PAIR,
-    PARAM,
-    POSITION,
-    ROW,
-    TOKEN,
-    Carry,
-    Result,
-    axis_parts,
-)
+from smir.ir.tile import BUFFER, CHUNK, COL, DENSE, ONE, PAIR, PARAM, POSITION, ROW, TOKEN, axis_parts
+from smir.ir.tile_program import Carry, Result
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "cross_pairs edge_row fold_inner fold_outer level_mask level_product logaddexp pair_collect pair_distance place_row "
-    "rotate running_sum running_sum_column running_sum_transposed scan_rows segment_sum shift_rows spread_inner "
-    "spread_outer tanh unit_inverse weighted_level_product"
+    "cross_pairs edge_row fold_inner fold_outer level_mask level_product logaddexp pair_collect pair_distance "
+    "place_row rotate running_sum running_sum_column running_sum_transposed scan_rows segment_sum shift_rows "
+    "spread_inner spread_outer tanh unit_inverse weighted_level_product"
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "

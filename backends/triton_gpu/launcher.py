@@ -27,8 +27,9 @@ from smir.errors import IRError
 from smir.ir.dims import Dim
 from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan
 from smir.ir.summands import all_stores
-from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, STEP, TOKEN, Result, TileLeaf, axis_parts
-from smir.ir.tile import OUTPUT as Y
+from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, TOKEN, axis_parts
+from smir.ir.tile_program import OUTPUT as Y
+from smir.ir.tile_program import STEP, Result, TileLeaf
 
 
 @dataclass

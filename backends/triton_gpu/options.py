@@ -13,7 +13,8 @@ from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
 from smir.ir.live import peak_elements
-from smir.ir.tile import CHUNK, CHUNKED, ONE, PARAM, SCAN, STEP, axis_parts
+from smir.ir.tile import CHUNK, ONE, PARAM, axis_parts
+from smir.ir.tile_program import CHUNKED, SCAN, STEP
 
 DEFAULT_CHUNK, WIDE_CHUNK, SCAN_CHUNK = 64, 32, 32
 # Elements of one tile of a scan, all of which stay in the registers of four warps.

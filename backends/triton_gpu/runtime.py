@@ -24,8 +24,9 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import OUTPUT as Y
-from smir.ir.tile import STEP, TOKEN
+from smir.ir.tile import TOKEN
+from smir.ir.tile_program import OUTPUT as Y
+from smir.ir.tile_program import STEP
 
 Tensor = Any
 

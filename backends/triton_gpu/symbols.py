@@ -5,14 +5,15 @@ from functools import cache
 from smir.backends.triton_gpu.names import Names
 from smir.ir.kernel import GIVEN, SAVED, Buffer, KernelPlan, Store
 from smir.ir.tile import BUFFER as BUFFER_LEAF
-from smir.ir.tile import OUTPUT as Y
-from smir.ir.tile import TOKEN, Carry, TileLeaf
+from smir.ir.tile import TOKEN
+from smir.ir.tile_program import OUTPUT as Y
+from smir.ir.tile_program import Carry, TileLeaf
 
 INPUT, BUFFER, INITIAL, FINAL, OUTPUT = "input", "buffer", "initial", "final", "output"
 # What the launcher itself calls things.
 LOCALS = frozenset(
-    "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div product_type TYPES OPTIONS "
-    "INTERPRETED PRECISION SHORT_INVERSE".split()
+    "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div product_type TYPES "
+    "OPTIONS INTERPRETED PRECISION SHORT_INVERSE".split()
 )
 
 

@@ -172,13 +172,21 @@ def pair_collect(d, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS
 
 
 @triton.jit
+def swap_pairs(a):
+    """The two of every interleaved pair of columns exchanged."""
+    ROWS: tl.constexpr = a.shape[0]
+    HALF: tl.constexpr = a.shape[1] // 2
+    even, odd = tl.split(tl.reshape(a, (ROWS, HALF, 2)))
+    return tl.reshape(tl.join(odd, even), (ROWS, 2 * HALF))
+
+
+@triton.jit
 def cross_pairs(a, b):
     """a0 b1 - a1 b0 for interleaved pairs of columns."""
     ROWS: tl.constexpr = a.shape[0]
     HALF: tl.constexpr = a.shape[1] // 2
-    a0, a1 = tl.split(tl.reshape(a, (ROWS, HALF, 2)))
-    b0, b1 = tl.split(tl.reshape(b, (ROWS, HALF, 2)))
-    return a0 * b1 - a1 * b0
+    first, second = tl.split(tl.reshape(a * swap_pairs(b), (ROWS, HALF, 2)))
+    return first - second
 
 
 @triton.jit
@@ -214,13 +222,13 @@ def cos_and_sin(x):
 @triton.jit
 def rotate(theta, a, INVERSE: tl.constexpr):
     """Rotates interleaved pairs of columns by the angles theta (half as many columns)."""
-    ROWS: tl.constexpr = a.shape[0]
     HALF: tl.constexpr = a.shape[1] // 2
     cos, sine = cos_and_sin(theta)
     sin = -sine if INVERSE else sine
-    even, odd = tl.split(tl.reshape(a, (ROWS, HALF, 2)))
-    turned = tl.join(even * cos - odd * sin, even * sin + odd * cos)
-    return tl.reshape(turned, (ROWS, 2 * HALF))
+    # whole tiles are multiplied, so that only the exchange inside pairs has a layout of its own
+    same = tl.reshape(tl.join(cos, cos), (theta.shape[0], 2 * HALF))
+    crossed = tl.reshape(tl.join(-sin, sin), (theta.shape[0], 2 * HALF))
+    return a * same + swap_pairs(a) * crossed
 
 
 @triton.jit

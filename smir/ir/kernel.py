@@ -7,7 +7,7 @@ where tiles come from (buffers), where they go (stores), what runs in parallel (
 from dataclasses import dataclass
 
 from smir.ir.graph import Node
-from smir.ir.tile import Result, Scan, TileLeaf
+from smir.ir.tile_program import Result, Scan, TileLeaf
 
 # Buffer shapes, by what one program reads or writes of them.
 PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR = "chunk", "sequence", "token", "pair"

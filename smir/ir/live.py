@@ -17,7 +17,8 @@ def peak_elements(roots: Iterable[Node], elements: Callable[[Node], int]) -> int
     A value is computed at its first use and alive to its last; what a sum over levels reads and adds up, during all of
     its loop, which sums that share work have in common. `elements` gives the size of a tile. What is multiplied and
     added up in such a loop counts twice: a chunk has half the rows that eight warps multiply at once, so they hold
-    each number twice.
+    each number twice. The cosines and sines of angles, each for both of a pair, are alive from the first rotation by
+    them to the last; while pairs exchange their two, there is another copy of them.
     """
     groups = _level_groups(list(walk(roots := tuple(roots))))
     twice = {n for s in groups for n in (s, *level_dependent(s.args[0])) if n.op in PRODUCTS}
@@ -44,11 +45,27 @@ def peak_elements(roots: Iterable[Node], elements: Callable[[Node], int]) -> int
             size = elements(node) * (2 if node in twice else 1)
             changes[first[node]] += size
             changes[last[node] + 1] -= size
+    for node in (n for n in order if n.op in ("rotate", "cross_pairs")):
+        changes[first[node]] += elements(node.args[1])
+        changes[first[node] + 1] -= elements(node.args[1])
+    for turns in _turns(order).values():
+        size = 2 * elements(turns[0])
+        changes[first[turns[0]]] += size
+        changes[first[turns[-1]] + 1] -= size
     alive = peak = 0
     for position in sorted(changes):
         alive += changes[position]
         peak = max(peak, alive)
     return peak
+
+
+def _turns(order: Iterable[Node]) -> dict[Node, list[Node]]:
+    """Rotations by their angles: what is turned by the same ones shares cosines and sines."""
+    turns: defaultdict[Node, list[Node]] = defaultdict(list)
+    for node in order:
+        if node.op == "rotate":
+            turns[_owner(node.args[0])].append(node)
+    return turns
 
 
 def _level_groups(nodes: list[Node]) -> dict[Node, list[Node]]:

@@ -16,7 +16,7 @@ from smir.ir.reader import (
     read_value,
 )
 from smir.ir.text import Line
-from smir.ir.tile import Carry, Output, Result, Scan, TileLeaf, TileProgram
+from smir.ir.tile_program import Carry, Output, Result, Scan, TileLeaf, TileProgram
 
 
 def parse_tile(reader: Reader) -> TileProgram:

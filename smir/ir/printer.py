@@ -12,7 +12,7 @@ from smir.ir.mixer import Mixer, State
 from smir.ir.operator import Diagonal, Elementwise, MicroStep, Operator, OperatorProgram, Write
 from smir.ir.pairs import PairProgram, PairRead
 from smir.ir.text import is_name, show_attr, show_dims, show_interval, show_name
-from smir.ir.tile import Carry, Output, Result, Scan, TileLeaf, TileProgram
+from smir.ir.tile_program import Carry, Output, Result, Scan, TileLeaf, TileProgram
 
 IR = Mixer | OperatorProgram | PairProgram | TileProgram | KernelPlan
 Names = Mapping[Node, str]

@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator
 
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import Kernel, Store
-from smir.ir.tile import CARRIED, Carry, axis_parts
+from smir.ir.tile import CARRIED, axis_parts
+from smir.ir.tile_program import Carry
 
 _LINEAR = frozenset("neg transpose broadcast edge_row place_row shift stop".split())
 

@@ -1,24 +1,18 @@
-"""Tile IR: straight-line programs over 2-D tiles with named axes.
+"""Tile IR: values on 2-D tiles with named axes. The scans over chunks around them are in `tile_program`.
 
 A tile's axes are dimension names (`K`, `V`, `K/2`, `1`) or `CHUNK`, the tokens of the current chunk. A per-token
 vector is a row: `CHUNK x K`; a carried state is `K x V`. A per-token matrix is a row too, with all its entries as
 lanes: `CHUNK x K.V`. Pointwise operations broadcast axes `1`.
 
-Structure around the straight-line part (`TileProgram`): scans visit the chunks in order and carry tiles; the
-value `carried(name)` is what a scan holds *before* the current chunk. In the quadratic form a scan visits, for
-the current (row) chunk, the other (column) chunks instead, nearest first, and `carried` in the outputs is what
-it holds at the end.
-
 Level-dependent values: `level_mask` and `pair_distance` mean something only below a `level_sum`, which adds its
-argument over all levels s = 1, 2, 4, .. < C of the binary tree over a chunk's rows (DESIGN: the mixed tile).
+argument over all levels s = 1, 2, 4, .. < C of the binary tree over a chunk's rows ("the mixed tile" in
+docs/architecture.md).
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smir.errors import IRError
 from smir.ir.graph import Node, make, walk
-from smir.ir.interval import REAL, Interval
 from smir.ir.ops import POINTWISE
 
 CHUNK, ONE = "@C", "1"
@@ -26,9 +20,6 @@ TOKEN, PARAM, CARRIED, BUFFER = "token", "param", "carried", "buffer"
 # Of pairs: the number of a token, a parameter declared T x T, memory with a tile for every two chunks.
 POSITION, DENSE, PAIR = "position", "dense", "pair"
 ROW, COL = "row", "col"
-STEP, SCAN, CHUNKED, QUADRATIC = "step", "scan", "chunked", "quadratic"
-# The name of a mixer's output.
-OUTPUT = "y"
 
 # Stand-in for the log of a decay of exactly zero: e^-16384 is 0 in every float type, and sums stay finite.
 LOG_ZERO = -16384.0
@@ -326,122 +317,3 @@ def level_dependent(root: Node) -> set[Node]:
         if n.op in LEVEL_OPS or (n.op != "level_sum" and any(a in found for a in n.args)):
             found.add(n)
     return found
-
-
-# ---- programs ---------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Carry:
-    """A carried tile. `initial` holds before the first chunk: the mixer's state of that name (`state`), else a number.
-
-    With a `state` its last value is that state's final one, unless `final` is off (it only starts from there). In the
-    quadratic form `start` may be the first value instead, made of the row chunk's tiles and of what earlier scans of
-    the same kernel hold at their end.
-    """
-
-    name: str
-    rows: str
-    cols: str
-    next: Node
-    initial: float = 0.0
-    state: str | None = None
-    transposed: bool = False
-    final: bool = True
-    start: Node | None = None
-
-    @property
-    def load(self) -> Node:
-        return carried(self.name, self.rows, self.cols)
-
-
-@dataclass(frozen=True)
-class Scan:
-    """A loop over chunks: `forward` / `backward` over all, or, in the quadratic form, over the chunks `earlier`
-    (`later`) than the current one, nearest first.
-
-    `exports` are values that a scan hands over per chunk to later scans and to the output, which read them as
-    `buffer(name)`. In the step form the output may depend on the last scan's carries only.
-
-    Scans over earlier and later chunks of the same `kernel` see each other's carries; what such a scan exports is made
-    when it has ended. `each` is stored for every pair of chunks before the carries move on, for `pair_buffer(name)` or
-    for the result of that name. They visit only chunks with tokens at most `reach` away from one of the row chunk's,
-    and with `inward` the farthest first.
-    """
-
-    order: str
-    carries: tuple[Carry, ...]
-    exports: tuple[tuple[str, Node], ...] = ()
-    kernel: str = ""
-    each: tuple[tuple[str, Node], ...] = ()
-    reach: int | None = None
-    inward: bool = False
-
-
-@dataclass(frozen=True)
-class TileLeaf:
-    """What the program may load: `kind`, name, axes, and the promised range of its elements."""
-
-    kind: str
-    name: str
-    rows: str
-    cols: str
-    range: Interval = REAL
-
-
-@dataclass(frozen=True)
-class Result:
-    """A tensor that a program hands out, `[B, T, H, *dims]` of kind TOKEN, `[H, *dims]` of kind PARAM, or `[H, T, T]`
-    of kind DENSE (every pair of chunks writes its own part, the others are zero; summed over the batch).
-
-    Every chunk writes its own tokens, shifted by `offset` (what would leave the sequence is dropped, tokens that
-    nothing reaches are zero), or its own summand of a parameter's tensor, which is summed over batch and chunks.
-    Results with the same `target` are added up.
-    """
-
-    name: str
-    rows: str
-    cols: str
-    kind: str = TOKEN
-    offset: int = 0
-    target: str = ""
-
-    @property
-    def tensor(self) -> str:
-        """The name of the tensor."""
-        return self.target or self.name
-
-
-@dataclass(frozen=True)
-class Output:
-    """A result and the tile that a chunk writes to it."""
-
-    result: Result
-    value: Node
-
-    @staticmethod
-    def of(name: str, value: Node, kind: str = TOKEN, offset: int = 0, target: str = "") -> "Output":
-        return Output(Result(name, value.type.rows, value.type.cols, kind, offset, target), value)
-
-
-@dataclass(frozen=True)
-class TileProgram:
-    """One form of one mixer: a pure function of a chunk's inputs and the carried tiles."""
-
-    name: str
-    form: str
-    leaves: tuple[TileLeaf, ...]
-    scans: tuple[Scan, ...]
-    outputs: tuple[Output, ...]
-
-    @property
-    def carries(self) -> tuple[Carry, ...]:
-        return tuple(c for s in self.scans for c in s.carries)
-
-    def roots(self) -> tuple[Node, ...]:
-        exports = [value for s in self.scans for _, value in (*s.exports, *s.each)]
-        starts = [c.start for c in self.carries if c.start is not None]
-        return (*exports, *starts, *(c.next for c in self.carries), *(o.value for o in self.outputs))
-
-    def nodes(self) -> Iterator[Node]:
-        return walk(self.roots())

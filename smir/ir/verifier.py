@@ -4,7 +4,7 @@ from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.operator import OperatorProgram
 from smir.ir.pairs import PairProgram
-from smir.ir.tile import TileProgram
+from smir.ir.tile_program import TileProgram
 from smir.ir.verify_mixer import verify_mixer, verify_operators
 from smir.ir.verify_pairs import verify_pairs
 from smir.ir.verify_tile import verify_plan, verify_tile

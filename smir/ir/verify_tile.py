@@ -24,7 +24,6 @@ from smir.ir.tile import (
     BUFFER,
     CARRIED,
     CHUNK,
-    CHUNKED,
     COL,
     DENSE,
     LEVEL_OPS,
@@ -32,19 +31,12 @@ from smir.ir.tile import (
     PAIR,
     PARAM,
     POSITION,
-    QUADRATIC,
     ROW,
-    SCAN,
-    STEP,
     TOKEN,
-    Carry,
-    Result,
-    Scan,
     Tile,
-    TileLeaf,
-    TileProgram,
     axis_parts,
 )
+from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP, Carry, Result, Scan, TileLeaf, TileProgram
 from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
 
 FORMS = (STEP, SCAN, CHUNKED, QUADRATIC)

@@ -96,5 +96,5 @@ def test_kernels_beyond_the_bounds_are_named(monkeypatch: pytest.MonkeyPatch) ->
     ]
     monkeypatch.setattr(measured, "results", lambda name: ("t", {}, rows))
     text = measured.kernel_resources()
-    assert "| x | **1 / 9 / 3** | fails |  |" in text
+    assert "| x | **1 / 9 / 3** | fails |" in text
     assert "2 kernels, 1 of them beyond the bounds (bold). Not compiled: x chunked." in text

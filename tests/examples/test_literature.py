@@ -7,7 +7,7 @@ import smir
 from docs.catalogue import BEYOND, LITERATURE, NEEDED, literature
 from smir.compiler import DIRECT
 from smir.ir.mixer import INPUT
-from smir.ir.tile import CHUNKED, QUADRATIC, SCAN, STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP
 from smir.specs import library_names
 from smir.verify import Row
 from tests.examples.literature_formulas import FORMULAS

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.compiled import CompiledMixer
-from smir.compiler import FORMS
+from smir.ir.convolution import CONVOLUTION
 from smir.ir.mixer import Mixer
-from smir.ir.tile import STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP
 from smir.sampling import sample_states
 from tests.fuzz.masked import Masked, masked
 from tests.fuzz.recurrences import Recurrence, recurrences
@@ -100,12 +100,21 @@ def arguments(mixer: Mixer, spec: Spec, run: Run) -> tuple[Results, Results | No
     return arrays, states if run.given_states and states else None
 
 
+def promised(spec: Spec) -> list[set[str]]:
+    """The forms of its class, one of these sets. Constant coefficients may bring a convolution besides."""
+    if spec.step_only:
+        return [{STEP}]
+    contracted = {STEP, CHUNKED, QUADRATIC}
+    # a mask may leave a window of few tokens, and no state but the number of tokens in it, which no read contracts
+    return [contracted, {STEP, SCAN}] if isinstance(spec, Masked) else [contracted]
+
+
 def check(spec: Spec, calls: list[Run]) -> None:
     """Parses, has the forms of its class, and every form is the oracle."""
     source = text(spec)
     note(source)
     mixer = smir.compile(source)
-    assert mixer.forms == ((STEP,) if spec.step_only else FORMS), str(mixer.explain())
+    assert set(mixer.forms) - {CONVOLUTION} in promised(spec), str(mixer.explain())
     for run in calls:
         arrays, states = arguments(mixer.spec, spec, run)
         y, final = run_mixer(mixer.spec, arrays, states)
@@ -125,7 +134,7 @@ def same(found: Results, expected: Results, form: str) -> None:
         assert error <= BUDGET, f"{form} form: {name} is off by {error:.1e}"
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=70, suppress_health_check=[HealthCheck.too_slow])
 @given(specs(), st.lists(runs, min_size=2, max_size=3))
 def test_every_form_of_a_random_spec_is_the_oracle(spec: Spec, calls: list[Run]) -> None:
     check(spec, calls)

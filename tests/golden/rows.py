@@ -7,6 +7,7 @@ import numpy as np
 
 import smir
 from smir.compiled import CompiledMixer
+from smir.compiler import Compilation
 from tests.golden.vectors import cases
 
 ROWS = (
@@ -19,7 +20,8 @@ BY_VALUE = "hgrn rglru mamba1 s4d_real s4d".split()
 SCAN_CHUNKS = (1, 5, 16, 64)
 # Those whose one form runs over pairs of positions.
 PAIR_ROWS = (
-    "softmax_causal softmax_window8 softmax_full softmax_gqa softmax_alibi forgetting_attention aft_full aft_full_causal"
+    "softmax_causal softmax_window8 softmax_full softmax_gqa softmax_alibi forgetting_attention aft_full "
+    "aft_full_causal"
 ).split()
 PAIR_RUNS = [(name, case) for name in PAIR_ROWS for case in cases(name)]
 RUNS = [(name, case) for name in ROWS for case in cases(name)]
@@ -33,9 +35,15 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @cache
+def compilation(name: str) -> Compilation:
+    """The library's mixer of this name, compiled once for all forms and chunks."""
+    return smir.compile(name).compilation
+
+
+@cache
 def compiled(name: str, form: str, chunk: int | None) -> CompiledMixer:
-    """The library's mixer of this name in this form, compiled once."""
-    return smir.compile(name, form=form, chunk=chunk)
+    """The library's mixer of this name in this form."""
+    return CompiledMixer(compilation(name), form, None, chunk)
 
 
 def call(

@@ -1,4 +1,4 @@
-"""Golden vectors of time-invariant mixers in the convolution form: outputs, states and, through torch, all gradients."""
+"""Golden vectors of time-invariant mixers in the convolution form: outputs, states and, by torch, all gradients."""
 
 import numpy as np
 import pytest

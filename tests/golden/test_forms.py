@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import smir
-from smir.ir.tile import CHUNKED, QUADRATIC, STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from tests.golden.rows import FORM_IDS, FORMS, ROWS, RUNS, call, compiled
 from tests.golden.vectors import load, relative_rms
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import smir
-from smir.ir.tile import SCAN, STEP
+from smir.ir.tile_program import SCAN, STEP
 from tests.golden.rows import BY_VALUE, SCAN_CHUNKS, call
 from tests.golden.test_forms import FLOAT32_BUDGET, FLOAT64_BUDGET, STEP_FACTOR
 from tests.golden.vectors import cases, load, relative_rms

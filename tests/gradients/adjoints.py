@@ -12,7 +12,7 @@ from smir.backends.numpy_reference.tile_interpreter import run_tile_results
 from smir.compiler import FORMS, Compilation, Options, compile_spec
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
-from smir.ir.tile import QUADRATIC, STEP, TileProgram
+from smir.ir.tile_program import QUADRATIC, STEP, TileProgram
 from smir.library import load as load_spec
 from smir.passes.adjoint_program import adjoint_program
 from smir.passes.lower_chunked import lower_chunked

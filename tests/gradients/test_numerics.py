@@ -7,7 +7,7 @@ import pytest
 
 import smir
 from smir.binding import bind
-from smir.ir.tile import CHUNKED, QUADRATIC, STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.sampling import divisor_names, sample_states
 from tests.golden.resets import vectors
 from tests.golden.resets.make_vectors import GATES

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from smir.ir.tile import CHUNKED, STEP
+from smir.ir.tile_program import CHUNKED, STEP
 from smir.source import Source
 from tests.gradients.adjoints import Gradients, Point, relative_errors
 from tests.passes.oracle_checks import PRELUDE, random_arrays, random_states

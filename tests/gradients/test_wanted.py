@@ -9,7 +9,7 @@ import smir
 from smir.ir.kernel import KernelPlan
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
-from smir.ir.tile import CHUNKED, QUADRATIC, STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.ir.verifier import verify
 from smir.sampling import sample_states
 from tests.gradients.adjoints import Gradients, Point, library, random_cotangents, state_key
@@ -27,7 +27,8 @@ def results(plan: KernelPlan) -> set[str]:
 
 
 def finals(plan: KernelPlan) -> set[str]:
-    return {s.target for k in plan.kernels for loop in k.loops for s in loop.final_stores}
+    """The carried values that are handed out; sums of a parameter's gradient over the sequence are results."""
+    return {s.target for k in plan.kernels for loop in k.loops for s in loop.final_stores} - plan.totals
 
 
 def carried(plan: KernelPlan) -> list[str]:

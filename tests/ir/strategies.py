@@ -24,7 +24,8 @@ from smir.ir.operator import (
 )
 from smir.ir.ops import POINTWISE
 from smir.ir.pairs import PairProgram, PairRead
-from smir.ir.tile import Carry, Output, Result, Scan, Tile, TileLeaf, TileProgram
+from smir.ir.tile import Tile
+from smir.ir.tile_program import Carry, Output, Result, Scan, TileLeaf, TileProgram
 
 names = st.one_of(st.sampled_from(["q", "k", "S", "x", "in", "scalar_", "transposed"]), st.text(max_size=4))
 floats = st.floats(allow_nan=False)

@@ -9,7 +9,8 @@ from smir.errors import IRError
 from smir.ir import tile
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
-from smir.ir.tile import CHUNK, CHUNKED, ONE, PARAM, STEP, TOKEN, Output, TileLeaf, TileProgram
+from smir.ir.tile import CHUNK, ONE, PARAM, TOKEN
+from smir.ir.tile_program import CHUNKED, STEP, Output, TileLeaf, TileProgram
 from smir.ir.verifier import verify
 from smir.passes.partition import partition
 

@@ -179,7 +179,7 @@ BROKEN = [
     (OPERATORS, "read r = S after %k", "read r = S after %r", "is no read that comes before"),
     (OPERATORS, "left=%k value=%v\n", "left=%k value=%r\n", "the state S needs it before it is known"),
     (OPERATORS, "value=%v\n", "value=%v\n drive S after scale=%one\n", "which is no earlier operator"),
-    (OPERATORS, "operator S", "elementwise S : max forward decay=%one write=%k\n operator S", "operator S: is declared"),
+    (OPERATORS, "operator S", "elementwise S : max forward decay=%one write=%k\n operator S", "is declared"),
     (OPERATORS, "output %y", "output %k", "the output must be V x 1"),
     (TILES, "%z = pair_distance(%g)", "%z = pair_difference(%g)", "unknown operation"),
     (TILES, "dot(%e, %t) : @C x @C", "dot(%e, %t) : @C x K", "give the type @C x @C"),

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 import smir
+from smir.frontends import parse_mixer
+from smir.library import load
 from smir.nn import Mixer
 from smir.sampling import dimension_names
 
 HARMLESS = "mixer m\n  input x: {}\n  state S: {}\n  S[t] = 0.5 * S[t-1] + x[t]\n  y[t] = S[t]\n"
 
 # A layer can't know the length of a sequence, which some parameters have.
-NAMES = [n for n in smir.library_names() if "T" not in {str(x) for d in smir.compile(n).spec.params for x in d.dims}]
+NAMES = [n for n in smir.library_names() if "T" not in {str(x) for d in parse_mixer(load(n)).params for x in d.dims}]
 
 
 def layer(spec="gated_delta_rule", width=12, heads=2, seed=0, **options):

@@ -7,7 +7,7 @@ from smir.backends.numpy_reference import plan_interpreter
 from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.errors import ArgumentError
-from smir.ir.tile import TileProgram
+from smir.ir.tile_program import TileProgram
 from smir.passes.lower_chunked import lower_chunked
 from smir.passes.lower_quadratic import lower_quadratic
 from smir.passes.partition import partition

@@ -6,7 +6,7 @@ import pytest
 import sympy
 
 import smir
-from smir.ir.tile import CHUNKED, QUADRATIC, STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.passes.cost import C, Cost, T, dimension, plan_cost, size
 
 K, V = dimension("K"), dimension("V")

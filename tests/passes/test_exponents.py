@@ -5,7 +5,7 @@ import pytest
 import smir
 from smir.frontends import parse_mixer
 from smir.ir.operator import OperatorProgram
-from smir.ir.tile import STEP
+from smir.ir.tile_program import STEP
 from smir.passes.exponents import COMPILER, USER, exponent_report
 from smir.passes.lower_chunked import lower_chunked
 from smir.passes.lower_quadratic import lower_quadratic

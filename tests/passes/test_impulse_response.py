@@ -65,6 +65,7 @@ def test_a_read_is_one_convolution_per_driver() -> None:
         ("  h[t] = g[t] * h[t-1] + u[t]\n  y[t] = h[t]", "not linear with constant coefficients"),
         ("  h[t] = tanh(h[t-1]) + u[t]\n  y[t] = h[t]", "not linear with constant coefficients"),
         ("  h[t] = a * h[t+1] + u[t]\n  y[t] = h[t]", "runs backward"),
+        ("  h[t] = a * h[t-1] + u[t]\n  y[t] = h[t+1]", "read ahead of its time"),
         ("  h[t] = a * h[t-1] + 1\n  y[t] = h[t] * u[t] + g[t]", "a constant that drives a state"),
         ("  h[t] = a * sum(h[t-1], D) + u[t]\n  y[t] = h[t] + g[t]", "the channels D meet each other"),
     ],
@@ -73,6 +74,15 @@ def test_what_is_no_convolution_says_which_law_breaks(body: str, law: str) -> No
     compiled = smir.compile(mixer(body))
     assert CONVOLUTION not in compiled.forms
     assert law in str(compiled.compilation.obstacles[CONVOLUTION][0])
+
+
+def test_what_is_printed_is_the_cheapest_form_that_has_a_program() -> None:
+    compiled = smir.compile("s4d_real")
+    assert compiled.form_for(T=4096, backend="triton") == CONVOLUTION
+    assert "scan" in next(iter(compiled.sources("numpy")))
+    assert any("scan" in text for text in compiled.sources("triton").values())
+    with pytest.raises(smir.FormError, match="has no program of its own"):
+        smir.compile("s4d_real", form=CONVOLUTION).sources()
 
 
 def test_a_large_batch_pays_for_the_kernel() -> None:

@@ -37,13 +37,15 @@ def check(case: Case, form: str, seed: int, tokens: int, chunk: int, given_state
             np.testing.assert_allclose(got_final[name], value, rtol=0, atol=1e-10 * max(1.0, np.abs(value).max()))
 
 
+@pytest.mark.parametrize("part", [0, 1, *(pytest.param(n, marks=pytest.mark.full) for n in (2, 3, 4))])
 @pytest.mark.parametrize("form", LOWERINGS)
-def test_every_class_agrees_on_a_ragged_sequence(form: str) -> None:
-    for number, case in enumerate(CASES):
+def test_every_class_agrees_on_a_ragged_sequence(form: str, part: int) -> None:
+    """Two fifths of all combinations, with every decay, erase, moment and direction; full runs take the others too."""
+    for number, case in enumerate(CASES[part::5]):
         check(case, form, seed=number, tokens=7, chunk=3, given_states=True)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     case=st.sampled_from(CASES),
     form=st.sampled_from(sorted(LOWERINGS)),

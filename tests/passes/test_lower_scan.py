@@ -13,7 +13,7 @@ from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.compiler import training_plan
 from smir.ir.kernel import GRID
-from smir.ir.tile import SCAN, STEP
+from smir.ir.tile_program import SCAN, STEP
 from smir.sampling import sample, sample_states
 from smir.source import Source
 from tests.gradients.adjoints import Gradients, Point, relative_errors

@@ -1,5 +1,7 @@
 """Recurrences with identity and scalar decays as sums over pairs, and their own backward kernels."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ import torch
 import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.pair_interpreter import run_pairs
+from smir.compiled import CompiledMixer
 from smir.compiler import Compilation, Options, compile_spec, stateless_training_plan
 from smir.ir.pairs import PairProgram
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
-from smir.ir.tile import QUADRATIC
+from smir.ir.tile_program import QUADRATIC
 from smir.ir.verifier import verify
 from smir.library import load
 from smir.passes.operators_to_pairs import operators_to_pairs
@@ -22,6 +25,7 @@ EXPRESSIBLE = ["linear_attention", "scalar_decay", "retnet", "linear_attention_e
                "bidir_half", "mamba2_ssd"]  # fmt: skip
 
 
+@cache
 def compiled(name: str) -> Compilation:
     return compile_spec(load(name), Options())
 
@@ -49,7 +53,7 @@ def test_what_does_more_than_decay_by_one_number_is_none(name: str) -> None:
 
 
 def gradients(name: str, form: str, final: bool) -> dict[str, np.ndarray]:
-    mixer = smir.compile(name, form=form, chunk=4)
+    mixer = CompiledMixer(compiled(name), form, None, 4)
     arrays = sample(mixer.spec, 2, 14, 2, {n: 3 for n in dimension_names(mixer.spec)}, 1)
     tensors = {n: torch.tensor(a, requires_grad=True) for n, a in arrays.items()}
     y, states = mixer(**tensors, return_state=True)

@@ -16,7 +16,7 @@ from smir.ir.expr import const
 from smir.ir.pairs import SOFTMAX, SUM, PairProgram, PairRead
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
-from smir.ir.tile import QUADRATIC
+from smir.ir.tile_program import QUADRATIC
 from smir.ir.verifier import verify
 from smir.passes.pair_distances import Distances, admitted
 from smir.passes.stops import unmarked

@@ -11,7 +11,8 @@ from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.compiler import Compilation
 from smir.ir.graph import walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
-from smir.ir.tile import BUFFER, CARRIED, CHUNKED, QUADRATIC, STEP
+from smir.ir.tile import BUFFER, CARRIED
+from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.sampling import dimension_names, sample_states
 
 PREP, CARRY, OUTPUT, PAIRS = "prep", "carry", "output", "pairs"

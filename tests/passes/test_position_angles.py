@@ -6,7 +6,7 @@ import pytest
 import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_plan
-from smir.ir.tile import QUADRATIC
+from smir.ir.tile_program import QUADRATIC
 
 HEAD = "mixer m\ninput q, k: K; input v: V; param theta: K/2; input g: scalar in [-inf, 0]\n"
 EACH = "((rot(theta * i) @ q[i]).T @ (rot(theta * j) @ k[j]))"

@@ -1,6 +1,7 @@
 """Random spellings of random linear mixers: recognised, and equal to the oracle."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -93,9 +94,20 @@ def bodies(draw: st.DrawFn) -> str:
     return "\n".join(lines) + "\n"
 
 
-@settings(max_examples=150)
+@settings(max_examples=60)
 @given(bodies())
 def test_random_linear_mixer(body: str) -> None:
+    check_recurrence(body)
+
+
+@pytest.mark.full
+@settings(max_examples=600)
+@given(bodies())
+def test_many_random_linear_mixers(body: str) -> None:
+    check_recurrence(body)
+
+
+def check_recurrence(body: str) -> None:
     mixer = mixer_of(body)
     program = recognised(mixer)
     verify(program)
@@ -127,9 +139,20 @@ def masked(draw: st.DrawFn) -> str:
     return f"M[i, j] = {entry}\nN[i, j] = {other}\nA = {kernel}\ny = {output}\n"
 
 
-@settings(max_examples=80)
+@settings(max_examples=40)
 @given(masked(), st.sampled_from([1, 4, 7]))
 def test_random_masked_operator(body: str, tokens: int) -> None:
+    check_masked(body, tokens)
+
+
+@pytest.mark.full
+@settings(max_examples=300)
+@given(masked(), st.sampled_from([1, 4, 7]))
+def test_many_random_masked_operators(body: str, tokens: int) -> None:
+    check_masked(body, tokens)
+
+
+def check_masked(body: str, tokens: int) -> None:
     mixer = mixer_of(body)
     steps = masks_to_states(mixer)
     assert isinstance(steps, Mixer)

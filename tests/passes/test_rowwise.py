@@ -7,7 +7,8 @@ from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.errors import FormError
 from smir.frontends import parse_mixer
-from smir.ir.tile import CHUNK, CHUNKED, Output, TileProgram
+from smir.ir.tile import CHUNK
+from smir.ir.tile_program import CHUNKED, Output, TileProgram
 from smir.passes.leaves import with_leaves
 from smir.passes.rowwise import Rowwise
 from smir.source import Source

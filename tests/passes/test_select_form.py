@@ -4,7 +4,7 @@ import pytest
 import sympy
 
 import smir
-from smir.ir.tile import CHUNKED, QUADRATIC, STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.passes.cost import C, Cost, T, dimension, plan_cost
 from smir.passes.select_form import GPU, MACHINES, NUMPY, Crossover, Machine, crossovers, select_form
 

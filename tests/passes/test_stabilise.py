@@ -12,7 +12,7 @@ from smir.ir.mixer import Mixer
 from smir.ir.operator import Obstacle
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
-from smir.ir.tile import STEP
+from smir.ir.tile_program import STEP
 from smir.ir.verifier import verify
 from smir.library import load as load_spec
 from smir.passes.adjoint_program import adjoint_program

@@ -10,7 +10,7 @@ import smir
 from docs.catalogue import LITERATURE
 from smir.compiled import CompiledMixer
 from smir.compiler import DIRECT
-from smir.ir.tile import CHUNKED, QUADRATIC, SCAN, STEP
+from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP
 from smir.sampling import dimension_names, sample, sample_states
 from smir.specs import library_names
 from tests.golden.vectors import relative_rms

@@ -13,7 +13,8 @@ from smir.errors import IRError
 from smir.ir import tile
 from smir.ir.graph import Node
 from smir.ir.kernel import FULL, Kernel, KernelPlan, Store
-from smir.ir.tile import CHUNK, CHUNKED, TOKEN, Result, TileLeaf
+from smir.ir.tile import CHUNK, TOKEN
+from smir.ir.tile_program import CHUNKED, Result, TileLeaf
 from tests.triton.specs import CLASHING_NAMES, ROTATIONS
 
 PARTS = ("launch.py", "tiles.py", "__init__.py")

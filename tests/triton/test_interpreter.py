@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 import smir
+from tests.triton.classes import LIBRARY, forms, marked
 from tests.triton.conftest import Submit
 from tests.triton.specs import SPECS
 from tests.triton.work import Case, compare, compare_gradients, trigonometric_error
@@ -16,11 +17,6 @@ GRADIENTS = Case(T=21, H=1)
 EXACT = Case(sizes=(("D", 16), ("K", 16), ("M", 32), ("N", 16), ("V", 32)), T=32, states=False)
 
 
-def forms(spec: str) -> tuple[str, ...]:
-    return tuple(smir.compile(spec).compilation.plans)
-
-
-LIBRARY = [(name, form) for name in smir.library_names() for form in forms(name)]
 OWN = [(name, form) for name, text in SPECS.items() for form in forms(text)]
 
 
@@ -43,7 +39,7 @@ def assert_close(interpreted: Submit, spec: str, form: str, case: Case) -> None:
     assert max(errors.values()) < FACTOR, errors
 
 
-@pytest.mark.parametrize(("name", "form"), LIBRARY)
+@pytest.mark.parametrize(("name", "form"), marked(LIBRARY))
 def test_library_with_padded_dimensions_and_ragged_tokens(interpreted: Submit, name: str, form: str) -> None:
     assert_close(interpreted, name, form, PADDED)
 
@@ -115,8 +111,8 @@ def test_library_over_several_chunks(interpreted: Submit, name: str, form: str) 
     assert_close(interpreted, name, form, Case())
 
 
-@pytest.mark.parametrize("form", ["step", "chunked", "quadratic"])
-@pytest.mark.parametrize("name", ["scalar_decay", "gla", "kda", "rwkv6", "dfw", "lion_s", "dplr"])
+@pytest.mark.parametrize("form", [pytest.param("step", marks=pytest.mark.full), "chunked", "quadratic"])
+@pytest.mark.parametrize("name", ["scalar_decay", "gla", "kda", "dfw", "lion_s"])
 def test_exact_resets_and_strong_decays(interpreted: Submit, name: str, form: str) -> None:
     """Gates of -inf and -1e3 at chunk edges and elsewhere: no NaN, no lost digits."""
     assert_close(interpreted, name, form, Case(T=32, extreme=True))
