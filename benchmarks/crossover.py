@@ -10,8 +10,8 @@ import numpy as np
 import smir
 from benchmarks.report import best_seconds, publish
 from smir.ir.tile_program import CHUNKED, QUADRATIC
-from smir.passes.cost import plan_cost
-from smir.passes.select_form import NUMPY, crossovers
+from smir.passes.analysis.cost import plan_cost
+from smir.passes.analysis.select_form import NUMPY, crossovers
 
 MIXERS = ("linear_attention", "scalar_decay", "gla", "delta_rule", "gated_delta_rule")
 SIZES = (32, 64)

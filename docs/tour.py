@@ -14,7 +14,7 @@ from smir.ir.formula import formula
 from smir.ir.mixer import Mixer
 from smir.ir.printer import print_ir
 from smir.ir.tile_program import CHUNKED, SCAN
-from smir.passes.exponents import exponent_report
+from smir.passes.analysis.exponents import exponent_report
 from smir.specs import find_spec
 
 ROOT = Path(__file__).parents[1]

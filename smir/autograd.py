@@ -18,8 +18,8 @@ from smir.errors import GradientError
 from smir.execution import Arrays, Backend, Runner
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile_program import OUTPUT
-from smir.passes.adjoint_program import PREFIX
-from smir.passes.saved_values import TrainingPlan
+from smir.passes.gradients.adjoint_program import PREFIX
+from smir.passes.gradients.saved_values import TrainingPlan
 
 Tensor = Any
 FORWARD, BACKWARD, WITH_STATES = "forward", "backward", "backward with states"

@@ -13,7 +13,7 @@ from smir.compiler import Compilation, Options
 from smir.ir.graph import walk
 from smir.ir.operator import Operator, OperatorProgram, Stage
 from smir.ir.tile_program import SCAN
-from smir.passes.stabilise import SUFFIX
+from smir.passes.stabilisation.stabilise import SUFFIX
 from smir.source import Source
 from smir.specs import find_spec, library_names
 

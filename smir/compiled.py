@@ -24,9 +24,9 @@ from smir.specs import find_spec
 
 if TYPE_CHECKING:
     from smir.explain import Explanation
-    from smir.passes.cost import Cost
-    from smir.passes.saved_values import TrainingPlan
-    from smir.passes.select_form import Machine
+    from smir.passes.analysis.cost import Cost
+    from smir.passes.analysis.select_form import Machine
+    from smir.passes.gradients.saved_values import TrainingPlan
     from smir.verify import Report
 
 DEFAULT_BACKEND, VERIFIED_CHUNK = "numpy", 16
@@ -185,7 +185,7 @@ class CompiledMixer:
         """The form with the smallest of these costs."""
         if not costs:
             return DIRECT
-        from smir.passes.select_form import select_form
+        from smir.passes.analysis.select_form import select_form
 
         known = {**self.reference_sizes, **sizes}
         key = (id(costs), machine.name, T, sequences, *sorted(known.items()))

@@ -22,7 +22,7 @@ from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP, TileProgram
 from smir.source import Source
 
 if TYPE_CHECKING:
-    from smir.passes.saved_values import TrainingPlan
+    from smir.passes.gradients.saved_values import TrainingPlan
     from smir.scaled_states import ScaledStates
 
 # The spec as written, evaluated over the whole sequence by the mixer interpreter: legal when no other form is.
@@ -172,7 +172,7 @@ def _parse(c: Compilation) -> Compilation:
 def _masks_to_states(c: Compilation) -> Compilation:
     if not c.spec.masked:
         return replace(c, recurrence=c.spec)
-    from smir.passes.masks_to_states import masks_to_states
+    from smir.passes.masks.masks_to_states import masks_to_states
 
     found = masks_to_states(c.spec)
     return c.blocked(FORMS, found) if isinstance(found, tuple) else replace(c, recurrence=found)
@@ -182,7 +182,7 @@ def _stabilise(c: Compilation) -> Compilation:
     """Unbounded exponential gates relative to running maxima; a spec where that can't be done stays as it is."""
     if c.recurrence is None:
         return c
-    from smir.passes.stabilise import stabilise
+    from smir.passes.stabilisation.stabilise import stabilise
 
     found = stabilise(c.recurrence)
     return replace(c, remarks=(*c.remarks, found)) if isinstance(found, Obstacle) else replace(c, recurrence=found)
@@ -191,7 +191,7 @@ def _stabilise(c: Compilation) -> Compilation:
 def _recognise(c: Compilation) -> Compilation:
     if c.recurrence is None:
         return c
-    from smir.passes.recognise import recognise
+    from smir.passes.recognition.recognise import recognise
 
     found = recognise(c.recurrence)
     return c.blocked((CHUNKED, QUADRATIC), found) if isinstance(found, tuple) else replace(c, operators=found)
@@ -201,7 +201,7 @@ def _impulse_response(c: Compilation) -> Compilation:
     """What is linear and time-invariant as convolutions."""
     if c.recurrence is None:
         return c
-    from smir.passes.impulse_response import impulse_response
+    from smir.passes.recognition.impulse_response import impulse_response
 
     found = impulse_response(c.recurrence)
     return c.blocked((CONVOLUTION,), found) if isinstance(found, tuple) else replace(c, convolution=found)
@@ -211,7 +211,7 @@ def _recognise_pairs(c: Compilation) -> Compilation:
     """What has no step equations as reads over pairs of positions."""
     if c.recurrence is not None:
         return c
-    from smir.passes.recognise_pairs import recognise_pairs
+    from smir.passes.recognition.recognise_pairs import recognise_pairs
 
     found = recognise_pairs(c.spec)
     return c if isinstance(found, tuple) else replace(c, pairs=found)
@@ -219,7 +219,7 @@ def _recognise_pairs(c: Compilation) -> Compilation:
 
 def _lower(c: Compilation) -> Compilation:
     """Tile programs of all forms; the lowerings simplify as they go."""
-    from smir.passes.legal_forms import forms_of_pairs, forms_of_recurrence
+    from smir.passes.forms.legal_forms import forms_of_pairs, forms_of_recurrence
 
     if c.recurrence is not None:
         found = forms_of_recurrence(c.recurrence, c.operators)
@@ -232,8 +232,8 @@ def _lower(c: Compilation) -> Compilation:
 
 
 def _partition(c: Compilation) -> Compilation:
-    from smir.passes.partition import partition
-    from smir.passes.stops import unmarked
+    from smir.passes.analysis.stops import unmarked
+    from smir.passes.kernels.partition import partition
 
     return replace(c, plans={form: partition(unmarked(program)) for form, program in c.tiles.items()})
 
@@ -274,7 +274,7 @@ def stateless_training_plan(
     ones: the plans of a training step of such a call. The cotangents of final states must be absent."""
     if form != QUADRATIC or done.operators is None or not wanted <= {d.name for d in done.spec.declarations}:
         return None
-    from smir.passes.operators_to_pairs import operators_to_pairs
+    from smir.passes.recognition.operators_to_pairs import operators_to_pairs
 
     key = f"{form} without states", wanted
     if key not in done.gradients:
@@ -328,8 +328,8 @@ def _differentiable(c: Compilation, form: str) -> TileProgram | PairProgram:
 
 
 def _differentiate(g: Gradients) -> Gradients:
-    from smir.passes.adjoint_program import adjoint_program
-    from smir.passes.pair_adjoint import pair_adjoint
+    from smir.passes.gradients.adjoint_program import adjoint_program
+    from smir.passes.pairs.pair_adjoint import pair_adjoint
 
     if isinstance(g.differentiable, PairProgram):
         return replace(g, adjoint=pair_adjoint(g.differentiable, g.wanted))
@@ -337,22 +337,22 @@ def _differentiate(g: Gradients) -> Gradients:
 
 
 def _simplify(g: Gradients) -> Gradients:
-    from smir.passes.simplify_tiles import simplify
-    from smir.passes.stops import unmarked
+    from smir.passes.analysis.stops import unmarked
+    from smir.passes.tiles.simplify_tiles import simplify
 
     return replace(g, adjoint=simplify(unmarked(_made(g.adjoint))))
 
 
 def _partition_adjoint(g: Gradients) -> Gradients:
-    from smir.passes.partition import partition
+    from smir.passes.kernels.partition import partition
 
     return replace(g, plan=partition(_made(g.adjoint)))
 
 
 def _save_values(g: Gradients) -> Gradients:
-    from smir.passes.pair_training import pair_training_plan
-    from smir.passes.saved_values import training_plan as plan
-    from smir.passes.stops import unmarked
+    from smir.passes.analysis.stops import unmarked
+    from smir.passes.gradients.saved_values import training_plan as plan
+    from smir.passes.pairs.pair_training import pair_training_plan
 
     if isinstance(g.differentiable, PairProgram):
         return replace(g, training=pair_training_plan(unmarked(g.forward), _made(g.adjoint)))

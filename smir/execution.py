@@ -16,7 +16,7 @@ from smir.ir.sizes import TIME_NAME
 from smir.ir.tile_program import OUTPUT, STEP
 
 if TYPE_CHECKING:
-    from smir.passes.select_form import Machine
+    from smir.passes.analysis.select_form import Machine
 
 Arrays = Mapping[str, Any]
 # Runs a plan on arrays and states by name: its tensors (results, and the values it keeps) and its final states.
@@ -40,7 +40,7 @@ class Backend:
     @property
     def machine(self) -> "Machine":
         """Its rates; loaded when a form is chosen, because the cost model needs sympy."""
-        from smir.passes.select_form import MACHINES
+        from smir.passes.analysis.select_form import MACHINES
 
         return MACHINES[self.machine_name]
 

@@ -10,11 +10,11 @@ from smir.ir.convolution import CONVOLUTION
 from smir.ir.operator import Operator, OperatorProgram, Stage
 from smir.ir.pairs import SOFTMAX, PairRead
 from smir.ir.tile_program import SCAN, STEP
-from smir.passes.cost import C, Cost, size
-from smir.passes.lower_scan import state_kinds
-from smir.passes.pair_distances import admitted
-from smir.passes.saved_values import KEPT, UNUSED, SavedValue
-from smir.passes.select_form import GPU, NUMPY, Machine, crossovers, select_form
+from smir.passes.analysis.cost import C, Cost, size
+from smir.passes.analysis.select_form import GPU, NUMPY, Machine, crossovers, select_form
+from smir.passes.forms.lower_scan import state_kinds
+from smir.passes.gradients.saved_values import KEPT, UNUSED, SavedValue
+from smir.passes.pairs.pair_distances import admitted
 
 REFERENCE_LENGTHS = (64, 512, 4096, 32768)
 

@@ -5,7 +5,7 @@ from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.tile_program import SCAN, STEP
-from smir.passes.cost import Cost, convolution_cost, plan_cost
+from smir.passes.analysis.cost import Cost, convolution_cost, plan_cost
 
 # A convolution's gradients are two more convolutions, with the kernel and with what drove it.
 TRAINED_CONVOLUTION = 3

@@ -17,8 +17,8 @@ from smir.array_kinds import convert, device_of, dtype_of, kind_of, promote, wan
 from smir.errors import ArgumentError
 from smir.ir.dims import ONE
 from smir.ir.mixer import Mixer, State, matrix_shape
-from smir.passes.scales import LOWEST
-from smir.passes.stabilise import SUFFIX
+from smir.passes.stabilisation.scales import LOWEST
+from smir.passes.stabilisation.stabilise import SUFFIX
 
 Array = Any
 Arrays = Mapping[str, Array]

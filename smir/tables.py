@@ -15,7 +15,7 @@ from smir.ir.mixer import Mixer
 if TYPE_CHECKING:
     from smir.compiled import CompiledMixer
     from smir.ir.kernel import KernelPlan
-    from smir.passes.saved_values import TrainingPlan
+    from smir.passes.gradients.saved_values import TrainingPlan
     from smir.verify import Report
 
 

@@ -23,8 +23,8 @@ from smir.compiler import DIRECT, Compilation, training_plan
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.formula import formula
 from smir.ir.tile_program import OUTPUT, STEP, TileProgram
-from smir.passes.adjoint_program import PREFIX
-from smir.passes.exponents import USER, Exponent, exponent_report
+from smir.passes.analysis.exponents import USER, Exponent, exponent_report
+from smir.passes.gradients.adjoint_program import PREFIX
 from smir.sampling import check_counts, sample, sample_states
 
 Array = NDArray[Any]

@@ -13,7 +13,7 @@ from smir.ir.graph import Node, walk
 from smir.ir.interval import INF, REAL, Interval, point
 from smir.ir.mixer import INPUT, Declaration, Mixer
 from smir.ir.operator import OperatorProgram
-from smir.passes.ranges import node_ranges
+from smir.passes.analysis.ranges import node_ranges
 from smir.sampling import NAMED
 
 LOG_DECAY = Interval(-INF, 0.0)

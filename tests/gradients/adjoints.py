@@ -14,12 +14,12 @@ from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.tile_program import QUADRATIC, STEP, TileProgram
 from smir.library import load as load_spec
-from smir.passes.adjoint_program import adjoint_program
-from smir.passes.lower_chunked import lower_chunked
-from smir.passes.pair_adjoint import pair_adjoint
-from smir.passes.partition import partition
-from smir.passes.simplify_tiles import simplify
-from smir.passes.stops import unmarked
+from smir.passes.analysis.stops import unmarked
+from smir.passes.forms.lower_chunked import lower_chunked
+from smir.passes.gradients.adjoint_program import adjoint_program
+from smir.passes.kernels.partition import partition
+from smir.passes.pairs.pair_adjoint import pair_adjoint
+from smir.passes.tiles.simplify_tiles import simplify
 from smir.source import Source
 from smir.verify import start_states
 

@@ -12,9 +12,9 @@ from smir.backends.numpy_reference import plan_interpreter
 from smir.compiled import CompiledMixer
 from smir.compiler import Compilation, adjoint_plan
 from smir.ir.kernel import KernelPlan
-from smir.passes import saved_values
-from smir.passes.saved_values import KEPT, RECOMPUTED, UNUSED
-from smir.passes.stabilise import SUFFIX
+from smir.passes.gradients import saved_values
+from smir.passes.gradients.saved_values import KEPT, RECOMPUTED, UNUSED
+from smir.passes.stabilisation.stabilise import SUFFIX
 from smir.sampling import dimension_names, sample_states
 from tests.golden.rows import RUNS
 from tests.golden.vectors import load, relative_rms

@@ -10,8 +10,8 @@ from smir.backends.numpy_reference.layout import Extent
 from smir.ir import tile
 from smir.ir.graph import Node, walk
 from smir.ir.tile import CHUNK, ONE
-from smir.passes.differentiate import adjoints
-from smir.passes.vjp import RULES
+from smir.passes.gradients.differentiate import adjoints
+from smir.passes.gradients.vjp import RULES
 from tests.gradients.adjoints import slope
 
 # Chunks that are no power of two.

@@ -12,7 +12,7 @@ from smir.ir.printer import print_ir
 from smir.ir.tile import CHUNK, ONE, PARAM, TOKEN
 from smir.ir.tile_program import CHUNKED, STEP, Output, TileLeaf, TileProgram
 from smir.ir.verifier import verify
-from smir.passes.partition import partition
+from smir.passes.kernels.partition import partition
 
 x, w = tile.token("x", CHUNK, "K"), tile.param("w", ONE, "K")
 LEAVES = (TileLeaf(TOKEN, "x", CHUNK, "K"), TileLeaf(PARAM, "w", ONE, "K"))

@@ -15,10 +15,10 @@ from smir.errors import IRError
 from smir.frontends import parse_mixer
 from smir.ir.kernel import KernelPlan
 from smir.ir.operator import BACKWARD, BEFORE
-from smir.passes.lower_chunked import lower_chunked
-from smir.passes.lower_quadratic import lower_quadratic
-from smir.passes.lower_step import lower_step
-from smir.passes.partition import partition
+from smir.passes.forms.lower_chunked import lower_chunked
+from smir.passes.forms.lower_quadratic import lower_quadratic
+from smir.passes.forms.lower_step import lower_step
+from smir.passes.kernels.partition import partition
 from smir.source import Source
 from tests.passes.operator_programs import Case, arrays, program
 

@@ -8,9 +8,9 @@ from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.errors import ArgumentError
 from smir.ir.tile_program import TileProgram
-from smir.passes.lower_chunked import lower_chunked
-from smir.passes.lower_quadratic import lower_quadratic
-from smir.passes.partition import partition
+from smir.passes.forms.lower_chunked import lower_chunked
+from smir.passes.forms.lower_quadratic import lower_quadratic
+from smir.passes.kernels.partition import partition
 from tests.passes.operator_programs import Case, arrays, program
 
 CASES = [Case(scalar=True, normaliser=True), Case(rows=True, cols=True), Case(rows=True, erases=(1,), transposed=True)]

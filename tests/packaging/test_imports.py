@@ -10,6 +10,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "triton", "sympy", "networkx", "numpy", "lark", "rich", "matplotlib")
 SIBLINGS = ("frontends", "passes", "backends")
+# In the order of imports: a room imports itself and rooms before it.
+ROOMS = (
+    "analysis",
+    "expressions",
+    "masks",
+    "stabilisation",
+    "recognition",
+    "tiles",
+    "kernels",
+    "gradients",
+    "pairs",
+    "forms",
+)
 
 
 def python(script: str) -> str:
@@ -62,6 +75,17 @@ def test_siblings_do_not_import_each_other(folder: str):
     for path in sources(folder):
         wrong = {m for m in imports(path) if m.startswith((*others, *upwards))}
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
+def test_rooms_of_passes_import_only_the_rooms_before_them():
+    folders = {p.name for p in (ROOT / "passes").iterdir() if (p / "__init__.py").is_file()}
+    assert folders == set(ROOMS)
+    assert [p.name for p in (ROOT / "passes").glob("*.py")] == ["__init__.py"]
+    for position, room in enumerate(ROOMS):
+        for path in sources(f"passes/{room}"):
+            rooms = {m.split(".")[2] for m in imports(path) if m.startswith("smir.passes.")}
+            assert rooms <= set(ROOMS[: position + 1]), f"{path.relative_to(ROOT)} imports {rooms}"
+            assert "smir.passes" not in imports(path), f"{path.relative_to(ROOT)} imports a room without its name"
 
 
 def test_the_ir_imports_nothing_above_it():

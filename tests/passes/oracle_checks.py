@@ -7,8 +7,8 @@ from smir.backends.numpy_reference.operator_interpreter import run_operators
 from smir.frontends import parse_mixer
 from smir.ir.mixer import INPUT, Mixer
 from smir.ir.operator import Obstacle, OperatorProgram
-from smir.passes.masks_to_states import masks_to_states
-from smir.passes.recognise import recognise
+from smir.passes.masks.masks_to_states import masks_to_states
+from smir.passes.recognition.recognise import recognise
 from smir.source import Source
 
 SIZES = {"K": 4, "V": 3, "M": 2, "N": 5, "D": 3}

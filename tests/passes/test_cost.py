@@ -7,7 +7,7 @@ import sympy
 
 import smir
 from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
-from smir.passes.cost import C, Cost, T, dimension, plan_cost, size
+from smir.passes.analysis.cost import C, Cost, T, dimension, plan_cost, size
 
 K, V = dimension("K"), dimension("V")
 AT = {K: 64, V: 64}

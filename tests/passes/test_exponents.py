@@ -6,11 +6,11 @@ import smir
 from smir.frontends import parse_mixer
 from smir.ir.operator import OperatorProgram
 from smir.ir.tile_program import STEP
-from smir.passes.exponents import COMPILER, USER, exponent_report
-from smir.passes.lower_chunked import lower_chunked
-from smir.passes.lower_quadratic import lower_quadratic
-from smir.passes.masks_to_states import masks_to_states
-from smir.passes.recognise import recognise
+from smir.passes.analysis.exponents import COMPILER, USER, exponent_report
+from smir.passes.forms.lower_chunked import lower_chunked
+from smir.passes.forms.lower_quadratic import lower_quadratic
+from smir.passes.masks.masks_to_states import masks_to_states
+from smir.passes.recognition.recognise import recognise
 from smir.source import Source
 from tests.passes.library import LIBRARY
 from tests.passes.operator_programs import Case, every_class, program

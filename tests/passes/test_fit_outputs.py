@@ -9,7 +9,7 @@ from smir.ir.graph import Node, walk
 from smir.ir.kernel import GRID, Kernel, KernelPlan
 from smir.ir.live import peak_elements
 from smir.ir.tile import CHUNK
-from smir.passes.fit_outputs import Part, fit_parts, is_too_large, share_tiles
+from smir.passes.kernels.fit_outputs import Part, fit_parts, is_too_large, share_tiles
 
 # Mixers whose gradients, made by one kernel each side of the cut along V, would not fit.
 LARGE = ["gla", "hgrn2", "rwkv6", "dfw", "kda", "dplr", "rwkv7", "bidir_half"]

@@ -10,9 +10,9 @@ from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.errors import FormError
 from smir.ir.verifier import verify
-from smir.passes.lower_chunked import lower_chunked
-from smir.passes.lower_quadratic import lower_quadratic
-from smir.passes.partition import partition
+from smir.passes.forms.lower_chunked import lower_chunked
+from smir.passes.forms.lower_quadratic import lower_quadratic
+from smir.passes.kernels.partition import partition
 from tests.passes.operator_programs import Case, arrays, every_class, program
 
 CHUNKS = (1, 2, 3, 5, 8, 16, 64)

@@ -13,10 +13,10 @@ from smir.ir.pairs import PairProgram
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
 from smir.ir.verifier import verify
-from smir.passes.lower_step import lower_step
-from smir.passes.masks_to_states import masks_to_states
-from smir.passes.partition import partition
-from smir.passes.recognise_pairs import recognise_pairs
+from smir.passes.forms.lower_step import lower_step
+from smir.passes.kernels.partition import partition
+from smir.passes.masks.masks_to_states import masks_to_states
+from smir.passes.recognition.recognise_pairs import recognise_pairs
 from smir.sampling import dimension_names
 from smir.source import Source
 from tests.passes.library import LIBRARY

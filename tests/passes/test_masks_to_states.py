@@ -10,7 +10,7 @@ from smir.frontends import parse_mixer
 from smir.ir.mixer import Mixer
 from smir.ir.operator import BEFORE, DECAYED
 from smir.library import load
-from smir.passes.masks_to_states import masks_to_states
+from smir.passes.masks.masks_to_states import masks_to_states
 from smir.source import Source
 from tests.passes.oracle_checks import PRELUDE, assert_equals_oracle, mixer_of, obstacles, random_arrays, recognised
 

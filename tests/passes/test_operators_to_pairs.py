@@ -17,7 +17,7 @@ from smir.ir.printer import print_ir
 from smir.ir.tile_program import QUADRATIC
 from smir.ir.verifier import verify
 from smir.library import load
-from smir.passes.operators_to_pairs import operators_to_pairs
+from smir.passes.recognition.operators_to_pairs import operators_to_pairs
 from smir.sampling import dimension_names, sample
 
 # Identity, a decay for each token or head, normalised, backward in time, both directions, parameters and inputs.

@@ -18,8 +18,8 @@ from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
 from smir.ir.tile_program import QUADRATIC
 from smir.ir.verifier import verify
-from smir.passes.pair_distances import Distances, admitted
-from smir.passes.stops import unmarked
+from smir.passes.analysis.stops import unmarked
+from smir.passes.pairs.pair_distances import Distances, admitted
 from smir.sampling import sample
 from smir.source import Source
 from tests.passes.pair_specs import PAIR_SPECS, text_of

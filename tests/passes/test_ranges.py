@@ -8,7 +8,7 @@ import pytest
 from smir.backends.numpy_reference.expressions import Context, evaluate, make_context
 from smir.ir.graph import Node, walk
 from smir.ir.interval import INF, REAL, UNIT, Interval, point
-from smir.passes.ranges import node_ranges
+from smir.passes.analysis.ranges import node_ranges
 from tests.passes.oracle_checks import mixer_of, random_arrays
 
 # An output expression and the interval that must be found for it.

@@ -92,7 +92,7 @@ def test_every_broken_state_is_reported() -> None:
 
 
 def test_masked_operator_is_refused_with_the_way_out() -> None:
-    from smir.passes.recognise import recognise
+    from smir.passes.recognition.recognise import recognise
 
     found = recognise(parse_mixer(Source("spec", PRELUDE + "y = (causal * (q @ k.T)) @ v\n")))
     assert isinstance(found, tuple)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.ir.mixer import Mixer
 from smir.ir.verifier import verify
-from smir.passes.masks_to_states import masks_to_states
+from smir.passes.masks.masks_to_states import masks_to_states
 from tests.passes.oracle_checks import assert_equals_oracle, mixer_of, random_arrays, recognised
 
 SCALARS = [

@@ -9,8 +9,8 @@ from smir.errors import FormError
 from smir.frontends import parse_mixer
 from smir.ir.tile import CHUNK
 from smir.ir.tile_program import CHUNKED, Output, TileProgram
-from smir.passes.leaves import with_leaves
-from smir.passes.rowwise import Rowwise
+from smir.passes.tiles.leaves import with_leaves
+from smir.passes.tiles.rowwise import Rowwise
 from smir.source import Source
 
 HEAD = """mixer rows

@@ -13,7 +13,7 @@ from smir.ir.kernel import GIVEN, OWN, SAVED, KernelPlan
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
 from smir.ir.verifier import verify
-from smir.passes.saved_values import TrainingPlan
+from smir.passes.gradients.saved_values import TrainingPlan
 
 
 def training() -> TrainingPlan:

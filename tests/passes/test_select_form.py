@@ -5,8 +5,8 @@ import sympy
 
 import smir
 from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
-from smir.passes.cost import C, Cost, T, dimension, plan_cost
-from smir.passes.select_form import GPU, MACHINES, NUMPY, Crossover, Machine, crossovers, select_form
+from smir.passes.analysis.cost import C, Cost, T, dimension, plan_cost
+from smir.passes.analysis.select_form import GPU, MACHINES, NUMPY, Crossover, Machine, crossovers, select_form
 
 ZERO = sympy.Integer(0)
 # One operation a second, nothing else costs anything, chunks of one token: costs are seconds.

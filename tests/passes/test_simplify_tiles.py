@@ -8,7 +8,7 @@ from smir.backends.numpy_reference.layout import Extent
 from smir.ir import tile
 from smir.ir.graph import Node
 from smir.ir.tile import CHUNK, ONE
-from smir.passes.simplify_tiles import simplify_nodes
+from smir.passes.tiles.simplify_tiles import simplify_nodes
 
 a, b = tile.token("a", CHUNK, CHUNK), tile.token("b", CHUNK, CHUNK)
 v, w = tile.token("v", CHUNK, "V"), tile.token("w", CHUNK, "V")

@@ -15,11 +15,11 @@ from smir.ir.printer import print_ir
 from smir.ir.tile_program import STEP
 from smir.ir.verifier import verify
 from smir.library import load as load_spec
-from smir.passes.adjoint_program import adjoint_program
-from smir.passes.exponents import exponent_report
-from smir.passes.lower_step import lower_step
-from smir.passes.masks_to_states import masks_to_states
-from smir.passes.stabilise import stabilise
+from smir.passes.analysis.exponents import exponent_report
+from smir.passes.forms.lower_step import lower_step
+from smir.passes.gradients.adjoint_program import adjoint_program
+from smir.passes.masks.masks_to_states import masks_to_states
+from smir.passes.stabilisation.stabilise import stabilise
 from smir.sampling import sample, sample_states
 from smir.scaled_states import ScaledStates
 from smir.source import Source

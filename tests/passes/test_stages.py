@@ -10,9 +10,9 @@ from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
 from smir.ir.verifier import verify
-from smir.passes.lower_chunked import lower_chunked
-from smir.passes.lower_quadratic import lower_quadratic
-from smir.passes.partition import partition
+from smir.passes.forms.lower_chunked import lower_chunked
+from smir.passes.forms.lower_quadratic import lower_quadratic
+from smir.passes.kernels.partition import partition
 from tests.passes.oracle_checks import (
     PRELUDE,
     assert_equals_oracle,

@@ -6,7 +6,7 @@ import smir
 from smir.compiler import adjoint_plan
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import ONE
-from smir.passes.sums_apart import keeps_too_much
+from smir.passes.kernels.sums_apart import keeps_too_much
 
 
 def backward(name: str, form: str) -> KernelPlan:

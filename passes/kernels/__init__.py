@@ -1,0 +1,11 @@
+"""Kernels: from a tile program to a kernel plan. Programs are cut by what depends on carried states, and until every
+kernel fits on chip.
+
+- partition: the pass: a program cut by what depends on carried states
+- partition_pairs: the same for programs on pairs of chunks, which loop over column chunks
+- crossing: which values one kernel stores for the next, and which are computed again
+- axis_roles: which axes may be cut into blocks that run in parallel
+- fit_outputs: kernels that write many results, made to fit on chip
+- split_outputs: the parallel work on many outputs, cut into several kernels
+- sums_apart: sums over a sequence apart from the loop that makes their summands
+"""

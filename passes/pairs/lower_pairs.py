@@ -1,0 +1,125 @@
+"""Pair IR to the quadratic form: every row chunk meets itself, then earlier and later column chunks.
+
+The row chunk's own part is where the carries start; one scan visits earlier chunks, nearest first, so that sums between
+the two positions grow chunk by chunk, another later ones. Chunks farther away than any mask admits are not visited.
+"""
+
+from collections.abc import Mapping
+
+from smir.ir import tile
+from smir.ir.graph import Node, make, walk
+from smir.ir.pairs import SOFTMAX, PairProgram, PairRead
+from smir.ir.tile import CHUNK
+from smir.ir.tile_program import OUTPUT, QUADRATIC, Carry, Output, Scan, TileProgram
+from smir.passes.pairs.pair_terms import LOWEST, Partial, Region, Term, regions, scan_orders, width
+from smir.passes.tiles.leaves import with_leaves
+from smir.passes.tiles.rowwise import Rowwise
+from smir.passes.tiles.simplify_tiles import simplify
+
+
+def lower_pairs(program: PairProgram, kernel: str = "output") -> TileProgram:
+    """The quadratic form of a masked operator. Raises FormError for formulas that no tile expresses.
+
+    For every read `name` it exports what a backward pass needs: `name_value`, and of a softmax `name_log`.
+    """
+    known = regions(program)
+    running = {r.name: _start(r, known["own"].terms.get(r.name)) for r in program.reads}
+    scans = []
+    for region, order in scan_orders():
+        if region in known:
+            scan, running = _scan(known[region], order, kernel, running, program.reads)
+            scans.append(scan)
+    scans = scans or [Scan("earlier", (), kernel=kernel, reach=0)]
+    exports = tuple(e for r in program.reads for e in _exports(r, running[r.name]))
+    scans[-1] = Scan(scans[-1].order, scans[-1].carries, exports, kernel, (), scans[-1].reach)
+    output = output_tile(program, {r.name: _value(running[r.name]) for r in program.reads})
+    made = TileProgram(program.mixer.name, QUADRATIC, (), tuple(scans), (Output.of(OUTPUT, output),))
+    return with_leaves(program.mixer, simplify(made))
+
+
+def output_tile(program: PairProgram, reads: Mapping[str, Node]) -> Node:
+    """The output expression, a row for every token."""
+    found = Rowwise(program.mixer, reads=reads.__getitem__).vector(program.output)
+    return tile.broadcast(found, CHUNK, found.type.cols)
+
+
+def value_buffer(read: PairRead) -> Node:
+    """What a read gave, as a later kernel loads it."""
+    return tile.buffer(f"{read.name}_value", CHUNK, width(read))
+
+
+def log_buffer(read: PairRead) -> Node:
+    """The logarithm of the sum of a softmax's weights, as a later kernel loads it."""
+    return tile.buffer(f"{read.name}_log", CHUNK, width(read) if read.channels is not None else tile.ONE)
+
+
+def own_block(node: Node) -> Node:
+    """The tile with the row chunk itself as the column chunk."""
+    return with_blocks(node, {tile.COL: tile.ROW})
+
+
+def with_blocks(node: Node, names: Mapping[str, str]) -> Node:
+    """The tile of other chunks: every `block` and `other` renamed."""
+    done: dict[Node, Node] = {}
+    for n in walk([node]):
+        attrs = {k: names.get(str(v), v) if k in ("block", "other") else v for k, v in n.attrs}
+        done[n] = make(n.op, (done[a] for a in n.args), n.type, **attrs)
+    return done[node]
+
+
+Running = Partial | Node
+
+
+def _start(read: PairRead, term: Term | None) -> Running:
+    """A read over the row chunk's own columns."""
+    zero = tile.broadcast(tile.const(0.0), CHUNK, width(read))
+    if read.kind != SOFTMAX:
+        return zero if term is None else own_block(term.total())
+    if term is None:
+        shape = width(read) if read.channels is not None else tile.ONE
+        lowest, nothing = (tile.broadcast(tile.const(v), CHUNK, shape) for v in (LOWEST, 0.0))
+        return Partial(lowest, nothing, zero)
+    part = term.partial()
+    return Partial(own_block(part.top), own_block(part.sum), own_block(part.acc))
+
+
+def _scan(
+    region: Region, order: str, kernel: str, running: Mapping[str, Running], reads: tuple[PairRead, ...]
+) -> tuple[Scan, dict[str, Running]]:
+    """The scan over one region's chunks, and what the reads are after it."""
+    carries = [Carry(b.load["name"], tile.ONE, tile.ONE, tile.pointwise("add", b.load, b.total))
+               for b in region.between.values()]  # fmt: skip
+    after = dict(running)
+    for read in reads:
+        term, before = region.terms.get(read.name), running[read.name]
+        if term is None:
+            continue
+        if isinstance(before, Partial):
+            names = ("top", "sum", "acc")
+            loads = [_load(f"{n}_{region.name}_{read.name}", getattr(before, n)) for n in names]
+            held = Partial(*loads)
+            moved = term.joined(held)
+            carries += [_carry(getattr(held, n), getattr(before, n), getattr(moved, n)) for n in names]
+            after[read.name] = held
+        else:
+            load = _load(f"acc_{region.name}_{read.name}", before)
+            carries.append(_carry(load, before, tile.pointwise("add", load, term.total())))
+            after[read.name] = load
+    return Scan(order, tuple(carries), (), kernel, (), region.reach), after
+
+
+def _load(name: str, like: Node) -> Node:
+    return tile.carried(name, like.type.rows, like.type.cols)
+
+
+def _carry(load: Node, start: Node, following: Node) -> Carry:
+    return Carry(load["name"], load.type.rows, load.type.cols, following, start=start)
+
+
+def _value(running: Running) -> Node:
+    return running.read() if isinstance(running, Partial) else running
+
+
+def _exports(read: PairRead, running: Running) -> list[tuple[str, Node]]:
+    value = (f"{read.name}_value", tile.valid_rows(_value(running), 0.0, tile.ROW))
+    return [value, (f"{read.name}_log", running.log())] if isinstance(running, Partial) else [value]
