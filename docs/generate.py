@@ -50,7 +50,6 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "step-vs-chunked": measured.step_vs_chunked,
     "crossover": measured.crossover,
     "compile-time": measured.compile_time,
-    "gpu-times": measured.gpu_times,
     "gpu-training-times": measured.gpu_training_times,
     "gpu-examples": measured.gpu_examples,
 }

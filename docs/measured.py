@@ -84,16 +84,16 @@ def gpu_gradients() -> str:
 
 
 def gpu_long() -> str:
-    """The same for outputs and gradients at the shapes whose times are given."""
-    return gpu_errors("gpu_long")
+    """The same for outputs and gradients at the shapes whose times are given, of the specs that were run."""
+    return gpu_errors("gpu_long", sorted({r["spec"] for r in results("gpu_long")[2]}))
 
 
-def gpu_errors(run: str = "gpu_forward") -> str:
+def gpu_errors(run: str = "gpu_forward", only: Sequence[str] | None = None) -> str:
     """One row per spec: worst errors, how much of the budget they use, and whether two runs agree in every bit."""
     _, machine, everything = results(run)
     rows = [r for r in everything if task_of(r) == CHECK]
     headings = ("spec", "forms", "float32 error", "of budget", "bf16 error", "of budget", "same bits twice", "passed")
-    specs = sorted({*library_names(), *(r["spec"] for r in rows)})
+    specs = only or sorted({*library_names(), *(r["spec"] for r in rows)})
     body = [_gpu_row(spec, [r for r in rows if r["spec"] == spec]) for spec in specs]
     checks = [r for r in rows if "error" in r]
     failed = sum(not r["passed"] for r in checks)
@@ -133,22 +133,6 @@ def _problem(row: dict[str, Any]) -> str:
     return f"{row['spec']}: the {task} ended early, `{text.strip().splitlines()[-1]}`"
 
 
-def gpu_times() -> str:
-    """Forward milliseconds by spec and shape."""
-    _, machine, rows = results("gpu_forward")
-    times = {(r["spec"], r["shape"]): r["forward_ms"] for r in rows if "forward_ms" in r}
-    if not times:
-        return "The recorded run measured errors only, no times. Again: `python -m benchmarks.gpu_forward`.\n"
-    shapes = list(dict.fromkeys(shape for _, shape in times))
-    title = "forward in bfloat16, chunked if legal, median milliseconds; a shape is B x T x H x size of every dimension"
-    body = [
-        (s, *(f"{times[s, x]:.3f}" if (s, x) in times else "" for x in shapes)) for s in sorted({s for s, _ in times})
-    ]
-    failed = _problems([r for r in rows if task_of(r) != CHECK])
-    shown = table(("spec", *(x.replace("x", " x ") for x in shapes)), body)
-    return caption("gpu_forward", title, machine) + shown + (f"\n{failed}" if failed else "")
-
-
 def gpu_training_times() -> str:
     """Forward + backward beside the peers' kernels: one row per spec and shape."""
     _, machine, rows = results("gpu_training")
@@ -156,11 +140,13 @@ def gpu_training_times() -> str:
                    for task in (TIMES, PEER))  # fmt: skip
     if not ours:
         return "The recorded run measured errors only, no times. Again: `python -m benchmarks.gpu_training`.\n"
-    title = "forward + backward in bfloat16, chunked where that is legal, beside other people's kernels for the same "
-    title += (
-        "inputs: median milliseconds, and MiB beside the inputs at the most; a shape is B x T x H x every dimension; "
+    title = (
+        "forward / forward and backward in bfloat16, chunked where that is legal, beside other people's kernels for "
     )
-    title += "the search is what the peer's first step takes after it was compiled"
+    title += (
+        "the same inputs: median milliseconds, and MiB beside the inputs at the most; a shape is B x T x H x every "
+    )
+    title += "dimension; the search is what the peer's first step takes after it was compiled"
     headings = ("spec", "peer", "shape", "ms", "peer's ms", "ours / peer's", "MiB", "peer's MiB", "peer's search s")
     body = [_beside(row, peers.get(key)) for key, row in sorted(ours.items(), key=lambda item: item[0][0])]
     refused = "".join(f"- {r['spec']}, {r['shape']}: `{r['peer']}` refused, {r['peer_error']}\n"
@@ -170,13 +156,30 @@ def gpu_training_times() -> str:
 
 
 def _beside(row: dict[str, Any], peer: dict[str, Any] | None) -> tuple[str, ...]:
-    shape, ms, memory = row["shape"].replace("x", " x "), f"{row['both_ms']:.2f}", f"{row['extra_MiB']:.0f}"
+    shape, ms, memory = row["shape"].replace("x", " x "), _both(row), f"{row['extra_MiB']:.0f}"
     if peer is None:
         return row["spec"], "", shape, ms, "", "", memory, "", ""
-    ratio = f"{row['both_ms'] / peer['both_ms']:.2f}"
+    ratio = _both({what: row[what] / peer[what] for what in TIMED})
     name = f"`{peer['peer'].rsplit('.', 1)[-1]}`"
-    theirs = f"{peer['extra_MiB']:.0f}", f"{peer['first_s']:.1f}"
-    return row["spec"], name, shape, ms, f"{peer['both_ms']:.2f}", ratio, memory, *theirs
+    return (
+        row["spec"],
+        name,
+        shape,
+        ms,
+        _both(peer),
+        ratio,
+        memory,
+        f"{peer['extra_MiB']:.0f}",
+        f"{peer['first_s']:.1f}",
+    )
+
+
+TIMED = ("forward_ms", "both_ms")
+
+
+def _both(row: dict[str, Any]) -> str:
+    """Forward, and forward with backward."""
+    return " / ".join(f"{row[what]:.2f}" for what in TIMED)
 
 
 def gpu_examples() -> str:

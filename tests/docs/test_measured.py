@@ -16,11 +16,13 @@ from docs import measured
 from smir.specs import library_names
 
 CHECKED = {"spec": "x", "error": 1.0, "passed": True}
-TIMED = {"task": TIMES, "spec": "x", "shape": "4x8x2x16", "both_ms": 3.0, "extra_MiB": 100.4}
+TIMED = {"task": TIMES, "spec": "x", "shape": "4x8x2x16", "forward_ms": 1.0,
+         "both_ms": 3.0, "extra_MiB": 100.4}  # fmt: skip
 BESIDE = {
     "task": PEER,
     "spec": "x",
     "shape": "4x8x2x16",
+    "forward_ms": 2.0,
     "both_ms": 2.0,
     "extra_MiB": 50.0,
     "first_s": 7.0,
@@ -99,8 +101,8 @@ def test_ours_stands_beside_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
     refused = {"task": PEER, "spec": "z", "shape": "1x1", "peer": "fla.z", "peer_error": "RuntimeError: no"}
     text = table_of([CHECKED, TIMED, BESIDE, {**TIMED, "spec": "y"}, refused, {"spec": "v", "crashed": "peer: oh"}],
                     monkeypatch)  # fmt: skip
-    assert "| x | `chunk_x` | 4 x 8 x 2 x 16 | 3.00 | 2.00 | 1.50 | 100 | 50 | 7.0 |" in text
-    assert "| y |  | 4 x 8 x 2 x 16 | 3.00 |  |  | 100 |  |  |" in text
+    assert "| x | `chunk_x` | 4 x 8 x 2 x 16 | 1.00 / 3.00 | 2.00 / 2.00 | 0.50 / 1.50 | 100 | 50 | 7.0 |" in text
+    assert "| y |  | 4 x 8 x 2 x 16 | 1.00 / 3.00 |  |  | 100 |  |  |" in text
     assert "- z, 1x1: `fla.z` refused, RuntimeError: no\n" in text and "- v: the peer ended early, `oh`\n" in text
     assert "no times" in table_of([CHECKED, BESIDE], monkeypatch)
 
