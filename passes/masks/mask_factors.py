@@ -283,8 +283,9 @@ class _Parts:
     def _segments(self, key: tuple[Node, bool], ends: list[tuple[tuple[str, int], Any]]) -> list[Segment]:
         """Differences of prefix sums as segments. Ranges of one factor that differ at both ends stay apart: one segment
         for all would divide by the factors that the shorter ones lack, and a factor may be zero."""
-        pairs = _paired([e for e in ends if e[1].is_number], self.owner.lower)
-        if sum(len(p) for p in pairs) != len(ends):
+        single = [(end, scale / n) for end, scale in ends if scale.is_number for n in [_count(scale)] for _ in range(n)]
+        pairs = _paired(single, self.owner.lower)
+        if any(not scale.is_number for _, scale in ends) or sum(map(len, pairs)) != len(single):
             pairs = [ends]
         return [s for p in pairs if (s := self._segment(key, p))]
 
@@ -321,6 +322,11 @@ class _Parts:
         if is_product:
             return _power(value, power)
         return pointwise("exp", product((power, value)))
+
+
+def _count(scale: Any) -> int:
+    """How many equal ranges end here: those that begin together may end apart."""
+    return abs(int(scale)) if scale.is_integer and scale != 0 else 1
 
 
 def _paired(ends: list[tuple[tuple[str, int], Any]], lower: bool) -> list[list[tuple[tuple[str, int], Any]]]:

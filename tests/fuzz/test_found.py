@@ -18,6 +18,10 @@ FOUND = {
         "input g: scalar in [-inf, 0]; M[i, j] = where(j <= i, prod(m, j, i-1, exp(g[m])), prod(m, i+1, j, exp(g[m])));"
         " y = (lion(exp(g)) * M * (q @ k.T)) @ v"
     ),
+    "ranges of one gate that begin together and end apart": (
+        "input g: scalar in [-inf, 0]; M[i, j] = where(j < i, prod(m, j+1, i-1, exp(g[m])), 0);"
+        " y = (selective(exp(g)) * M * (q @ k.T)) @ v"
+    ),
 }  # fmt: skip
 
 
