@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 import smir
-from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, run
+from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, large_arguments, run
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.sampling import dimension_names, sample, sample_states
 
@@ -92,22 +92,12 @@ def _over(scale: Any, state: Any) -> Any:
 
 def times(name: str) -> Iterator[dict[str, Any]]:
     """Median milliseconds of the fast form's forward in bf16 at the two anchor shapes, K = V = 128."""
-    import torch
     import triton
 
     mixer = smir.compile(name, form=fast_form(name), backend="triton")
-    sizes = dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE)
     for batch, tokens, heads in SPEED_SHAPES:
-        small = sample(mixer.spec, 1, 1024, 1, sizes, seed=3)
-        cuda = {}
-        for d in mixer.spec.declarations:
-            x = torch.from_numpy(small[d.name]).cuda()
-            if d.kind == "input":
-                x = x.repeat(batch, tokens // 1024, heads, *[1] * (x.ndim - 3))
-                x = x * (0.9 + 0.1 * torch.rand_like(x))
-            else:
-                x = x.repeat(heads, *[1] * (x.ndim - 1))
-            cuda[d.name] = x.bfloat16().contiguous()
+        given = large_arguments(mixer.spec, (batch, tokens, heads), lambda name: SPEED_SIZE)
+        cuda = {name: x.bfloat16() for name, x in given.items()}
         ms = triton.testing.do_bench(lambda: mixer(**cuda), warmup=25, rep=100, return_mode="median")  # noqa: B023
         yield {"task": TIMES, "spec": name, "shape": f"{batch}x{tokens}x{heads}x{SPEED_SIZE}", "forward_ms": ms}
 

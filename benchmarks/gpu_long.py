@@ -12,10 +12,10 @@ import torch
 
 import smir
 from benchmarks.gpu_forward import DTYPES, ERASE_FACTOR, FLOOR32, SPEED_SHAPES, STEP_FACTOR, rms
-from benchmarks.gpu_runs import CHECK, Task, fast_form, run
+from benchmarks.gpu_runs import CHECK, Task, fast_form, large_arguments, run
 from benchmarks.gpu_training import BFLOAT_FACTOR
 from smir.ir.tile_program import QUADRATIC
-from smir.sampling import dimension_names, sample
+from smir.sampling import dimension_names
 
 MODULE = "benchmarks.gpu_long"
 SIZE = 128
@@ -59,19 +59,13 @@ def _factor(name: str) -> float:
 
 def _arguments(spec: Any, batch: int, tokens: int, heads: int) -> tuple[dict[str, Any], Any]:
     """Random float32 arguments inside the promised ranges, and a cotangent of the output, on the GPU."""
-    torch.manual_seed(0)
-    sizes = {name: {"N": 16, "M": 64}.get(name, SIZE) for name in dimension_names(spec)}
-    small = sample(spec, 1, 1024, 1, sizes, seed=3)
-    found = {}
-    for d in spec.declarations:
-        x = torch.from_numpy(small[d.name]).float().cuda()
-        if d.kind == "input":
-            x = x.repeat(batch, tokens // 1024, heads, *[1] * (x.ndim - 3))
-            x = x * (0.9 + 0.1 * torch.rand_like(x))
-        else:
-            x = x.repeat(heads, *[1] * (x.ndim - 1))
-        found[d.name] = x
-    return found, torch.randn(batch, tokens, heads, *(d.size(sizes) for d in spec.output_dims), device="cuda")
+    dims = [d.size({name: _size(name) for name in dimension_names(spec)}) for d in spec.output_dims]
+    given = large_arguments(spec, (batch, tokens, heads), _size)
+    return given, torch.randn(batch, tokens, heads, *dims, device="cuda")
+
+
+def _size(name: str) -> int:
+    return {"N": 16, "M": 64}.get(name, SIZE)
 
 
 def _first_head(spec: Any, arrays: Mapping[str, Any]) -> dict[str, Any]:

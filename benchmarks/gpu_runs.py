@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import smir
+from smir.ir.mixer import INPUT, Mixer
 from smir.ir.tile_program import CHUNKED
+from smir.sampling import dimension_names, sample
 
 Rows = list[dict[str, Any]]
 CHECK, TIMES = "check", "times"
+DRAWN = 1024
 
 
 @dataclass(frozen=True)
@@ -149,3 +152,25 @@ def describe(sizes: str) -> dict[str, str]:
     return {"card": torch.cuda.get_device_name(), "torch": torch.__version__, "triton": triton.__version__,
             "python": platform.python_version(), "date": time.strftime("%Y-%m-%d"),
             "sizes": sizes}  # fmt: skip
+
+
+def large_arguments(spec: Mixer, shape: tuple[int, int, int], size: Callable[[str], int]) -> dict[str, Any]:
+    """Seeded float32 arguments on the GPU, inside the promised ranges: `(B, T, H)` and `size(dimension)`.
+
+    A thousand tokens of one head are drawn; the rest repeats them up to a tenth, so that no two heads are the same.
+    """
+    import torch
+
+    batch, tokens, heads = shape
+    torch.manual_seed(0)
+    drawn = sample(spec, 1, DRAWN, 1, {name: size(name) for name in dimension_names(spec)}, seed=3)
+    found = {}
+    for d in spec.declarations:
+        x = torch.from_numpy(drawn[d.name]).float().cuda()
+        if d.kind == INPUT:
+            x = x.repeat(batch, tokens // DRAWN, heads, *[1] * (x.ndim - 3))
+            x = x * (0.9 + 0.1 * torch.rand_like(x))
+        else:
+            x = x.repeat(heads, *[1] * (x.ndim - 1))
+        found[d.name] = x
+    return found

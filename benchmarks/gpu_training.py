@@ -16,7 +16,7 @@ import numpy as np
 
 import smir
 from benchmarks.gpu_forward import DTYPES, ERASE_FACTOR, FLOOR32, SPEED_SHAPES, STEP_FACTOR, rms
-from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, run, task_of
+from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, large_arguments, run, task_of
 from benchmarks.peers import PEERS, has_peers
 from smir.sampling import dimension_names, sample, sample_states
 
@@ -144,20 +144,8 @@ def peer_warm(name: str) -> Iterator[dict[str, Any]]:
 
 def _inputs(mixer: Any, batch: int, tokens: int, heads: int) -> dict[str, Any]:
     """Random bf16 arguments inside the promised ranges, the same ones in every process."""
-    import torch
-
-    torch.manual_seed(0)
-    small = sample(mixer.spec, 1, 1024, 1, dict.fromkeys(dimension_names(mixer.spec), SPEED_SIZE), seed=3)
-    found = {}
-    for d in mixer.spec.declarations:
-        x = torch.from_numpy(small[d.name]).cuda()
-        if d.kind == "input":
-            x = x.repeat(batch, tokens // 1024, heads, *[1] * (x.ndim - 3))
-            x = x * (0.9 + 0.1 * torch.rand_like(x))
-        else:
-            x = x.repeat(heads, *[1] * (x.ndim - 1))
-        found[d.name] = x.bfloat16().contiguous().requires_grad_()
-    return found
+    given = large_arguments(mixer.spec, (batch, tokens, heads), lambda name: SPEED_SIZE)
+    return {name: x.bfloat16().requires_grad_() for name, x in given.items()}
 
 
 def _leaves(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -49,6 +49,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "kernel-resources": measured.kernel_resources,
     "step-vs-chunked": measured.step_vs_chunked,
     "crossover": measured.crossover,
+    "host-overhead": measured.host_overhead,
     "compile-time": measured.compile_time,
     "gpu-training-times": measured.gpu_training_times,
     "gpu-examples": measured.gpu_examples,

@@ -232,6 +232,10 @@ def step_vs_chunked() -> str:
     )
 
 
+def host_overhead() -> str:
+    return _whole("host_overhead", {"forward us": ".0f", "recorded forward us": ".0f", "training step us": ".0f"})
+
+
 def crossover() -> str:
     return _whole("crossover", {})
 

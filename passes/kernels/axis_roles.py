@@ -4,13 +4,13 @@ An axis is GRID when no operation of the kernel combines its elements (it is nev
 or rotated) and every value the kernel writes or carries has it, so that no two programs compute the same thing.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import replace
 
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, Store
 from smir.ir.summands import Summands, all_stores, has_axis
-from smir.ir.tile import CHUNK, ONE, axis_parts
+from smir.ir.tile import CHUNK, ONE, axis_parts, combined_axes
 
 
 def assign_roles(kernel: Kernel, summable: Collection[str] = ()) -> Kernel:
@@ -21,7 +21,7 @@ def assign_roles(kernel: Kernel, summable: Collection[str] = ()) -> Kernel:
     """
     nodes = list(walk(kernel.roots()))
     axes = sorted({a for n in nodes for a in _dimensions(n)} - {CHUNK, ONE})
-    mixed = set(_mixed_axes(nodes))
+    mixed = {axis for n in nodes for axis in combined_axes(n)}
     written = [_dimensions(n) for n in _written(kernel)]
     whole = {a for a in axes if a in mixed or any(a not in dimensions for dimensions in written)}
     cut = replace(kernel, roles=tuple((a, FULL if a in whole else GRID) for a in axes))
@@ -51,7 +51,7 @@ def _cuts_the_rest(kernel: Kernel, axis: str, sums: Summands) -> bool:
     stored = [s.value for s in all_stores(kernel) if s not in sums.sums]
     carried = [c.next for loop in kernel.loops for c in loop.scan.carries if not sums.is_carried_sum(c)]
     nodes = [n for n in walk(kernel.roots()) if n not in sums.values]
-    return all(has_axis(n, axis) for n in (*stored, *carried)) and axis not in set(_mixed_axes(nodes))
+    return all(has_axis(n, axis) for n in (*stored, *carried)) and not any(axis in combined_axes(n) for n in nodes)
 
 
 def _is_inner(kernel: Kernel, axis: str) -> bool:
@@ -67,20 +67,3 @@ def _written(kernel: Kernel) -> list[Node]:
 def _dimensions(node: Node) -> tuple[str, ...]:
     """The axes of a tile, lanes as the two that they are made of."""
     return (*axis_parts(node.type.rows), *axis_parts(node.type.cols))
-
-
-def _mixed_axes(nodes: Iterable[Node]) -> Iterable[str]:
-    """Axes along which some operation combines elements, or that stand twice in one tile."""
-    for n in nodes:
-        axes = _dimensions(n)
-        yield from (a for a in axes if axes.count(a) > 1)
-        if n.op == "dot":
-            yield from axis_parts(n.args[0].type.cols)
-        elif n.op == "fold":
-            yield axis_parts(n.args[0].type.cols)[1 - n["part"]]
-        elif n.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
-            # of pairs, the whole axis and the one of half its length
-            for part in (n, *n.args):
-                yield from axis_parts(part.type.rows if n["axis"] == 0 else part.type.cols)
-        elif n.op in ("cumsum", "unit_inverse", "mask"):
-            yield n.type.rows

@@ -9,6 +9,7 @@ argument over all levels s = 1, 2, 4, .. < C of the binary tree over a chunk's r
 docs/architecture.md).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from smir.errors import IRError
@@ -317,3 +318,26 @@ def level_dependent(root: Node) -> set[Node]:
         if n.op in LEVEL_OPS or (n.op != "level_sum" and any(a in found for a in n.args)):
             found.add(n)
     return found
+
+
+# ---- what operations do to axes ----------------------------------------------------------------------------------
+
+_MIXES_ROWS = frozenset(
+    "cumsum segment_sum mask unit_inverse pair_distance pair_collect level_mask scan shift edge_row place_row".split()
+)
+
+
+def combined_axes(node: Node) -> Iterator[str]:
+    """The axes along which an operation combines elements, and axes that stand twice in one tile."""
+    axes = [*axis_parts(node.type.rows), *axis_parts(node.type.cols)]
+    yield from (a for a in axes if axes.count(a) > 1)
+    if node.op == "dot":
+        yield from axis_parts(node.args[0].type.cols)
+    elif node.op == "fold":
+        yield axis_parts(node.args[0].type.cols)[1 - node["part"]]
+    elif node.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
+        # of pairs, the whole axis and the one of half its length
+        for part in (node, *node.args):
+            yield from axis_parts(part.type.rows if node["axis"] == 0 else part.type.cols)
+    elif node.op in _MIXES_ROWS:
+        yield node.type.rows

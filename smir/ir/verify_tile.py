@@ -34,15 +34,12 @@ from smir.ir.tile import (
     ROW,
     TOKEN,
     Tile,
-    axis_parts,
+    combined_axes,
 )
 from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP, Carry, Result, Scan, TileLeaf, TileProgram
 from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
 
 FORMS = (STEP, SCAN, CHUNKED, QUADRATIC)
-_MIXES_ROWS = frozenset(
-    "cumsum segment_sum mask unit_inverse pair_distance pair_collect level_mask scan shift edge_row place_row".split()
-)
 ORDERS = ("forward", "backward", "earlier", "later")
 Axes = Mapping[str, Tile]
 
@@ -260,19 +257,3 @@ def _summands(kernel: Kernel, axis: str) -> Set[Node]:
     if not found.is_sound:
         refuse(f"kernel {kernel.name}", f"needs whole sums over axis {axis}, which it cuts into blocks")
     return found.values
-
-
-def combined_axes(node: Node) -> Iterator[str]:
-    """The axes along which an operation combines elements, and axes that stand twice in one tile."""
-    axes = [*axis_parts(node.type.rows), *axis_parts(node.type.cols)]
-    yield from (a for a in axes if axes.count(a) > 1)
-    if node.op == "dot":
-        yield from axis_parts(node.args[0].type.cols)
-    elif node.op == "fold":
-        yield axis_parts(node.args[0].type.cols)[1 - node["part"]]
-    elif node.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
-        # of pairs, the whole axis and the one of half its length
-        for part in (node, *node.args):
-            yield from axis_parts(part.type.rows if node["axis"] == 0 else part.type.cols)
-    elif node.op in _MIXES_ROWS:
-        yield node.type.rows

@@ -22,7 +22,7 @@ def title(value):
 
 @pytest.mark.parametrize("body", [body for info, body in SPECS if not info], ids=title)
 def test_examples_are_mixers(body):
-    parse_mixer(Source("spec.smir", body))
+    assert parse_mixer(Source("spec.smir", body)).name in body
 
 
 def mistakes():

@@ -47,7 +47,8 @@ def test_dimension_arithmetic(written, dim):
 
 
 def test_equal_dimensions_agree_however_written():
-    parse("mixer m; input a: 2*K; input b: K + K; y = a + b")
+    mixer = parse("mixer m; input a: 2*K; input b: K + K; y = a + b")
+    assert mixer.declaration("a").dims == mixer.declaration("b").dims == mixer.output_dims
 
 
 def test_a_parameter_may_be_as_long_as_the_sequence():
@@ -95,7 +96,8 @@ def test_dimensions_have_their_own_namespace():
 
 
 def test_letters_of_index_formulas_are_free_as_names_elsewhere():
-    parse("mixer m; input i, j, m: V; y[t] = i[t] * j[t] + m[t]")
+    mixer = parse("mixer m; input i, j, m: V; y[t] = i[t] * j[t] + m[t]")
+    assert [d.name for d in mixer.inputs] == ["i", "j", "m"] and not mixer.masked
 
 
 def test_definitions_are_kept_by_name_in_an_order_that_defines_before_use():
