@@ -1,6 +1,7 @@
 """Passes: pure functions from one IR to the next, one file a pass, in rooms by the stages of the compiler.
 
 - masks: masked operators over whole sequences become step equations
+- segments: what a mixer needs of the tokens before a segment, and who looks ahead
 - stabilisation: unbounded exponential gates become relative to a running maximum
 - recognition: step equations become operators, masks without states become pairs, constants convolutions
 - forms: the tile program of every legal form
@@ -14,6 +15,6 @@ What the stages share:
 - tiles: per-token expressions, decays and rotations as tiles of a chunk; simplification
 - analysis: ranges, exponents, maxima, costs, and the choice of a form by cost
 
-A room imports itself and the rooms before it in this order: analysis, expressions, masks, stabilisation, recognition,
-tiles, kernels, gradients, pairs, forms.
+A room imports itself and the rooms before it in this order: analysis, expressions, masks, segments, stabilisation,
+recognition, tiles, kernels, gradients, pairs, forms.
 """

@@ -61,6 +61,18 @@ def is_recording() -> bool:
     return torch is not None and bool(torch.is_grad_enabled())
 
 
+def is_traced() -> bool:
+    """Whether calls are recorded instead of run: by torch.compile, torch.export, fake tensors, or any dispatch mode."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack())
+
+
+def has_modes() -> bool:
+    """Whether operators reach a dispatch mode (fake tensors, tracers, counters) before they reach kernels."""
+    torch = sys.modules.get("torch")
+    return torch is not None and bool(torch._C._len_torch_dispatch_stack())
+
+
 def unreadable(array: Array) -> str | None:
     """Why a tensor's elements can't be read one by one: `sparse`, `nested`, `without data`; None when they can."""
     if isinstance(array, np.ndarray):

@@ -1,10 +1,13 @@
 """Compiled mixers in torch's autograd: the forward plan as a recorded operation, the backward plan as its gradient.
 
+With `create_graph=True` the backward pass is recorded too; its gradient is the plan of second derivatives, which
+computes everything from arguments and cotangents.
+
 Everything here is in canonical layout and runs on the call's backend: CPU tensors share their memory with the arrays
 that numpy computes on, CUDA tensors go to Triton kernels as they are. Imported only where a gradient is asked for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -17,11 +20,16 @@ from smir.compiler import Compilation, adjoint_plan, stateless_training_plan, tr
 from smir.errors import GradientError
 from smir.execution import Arrays, Backend, Runner
 from smir.ir.kernel import KernelPlan
+from smir.ir.sizes import CU_SEQLENS
 from smir.ir.tile_program import OUTPUT
 from smir.passes.gradients.adjoint_program import PREFIX
 from smir.passes.gradients.saved_values import TrainingPlan
+from smir.second_derivatives import AGAIN, needs_one_chunk, second_plan
 
 Tensor = Any
+Tensors = Mapping[str, Tensor]
+# Shapes and types by name.
+Likes = Mapping[str, tuple[Any, Any]]
 FORWARD, BACKWARD, WITH_STATES = "forward", "backward", "backward with states"
 
 
@@ -33,14 +41,17 @@ def recorded_runner(done: Compilation, backend: Backend, form: str, bound: Bound
     """
     own = None if bound.states else stateless_training_plan(done, form, bound.recorded)
     return _Call(
+        done=done,
+        form=form,
         plan=own or training_plan(done, form, bound.recorded),
         with_states=None if own is None else adjoint_plan(done, form, bound.recorded),
+        from_arguments=adjoint_plan(done, form, bound.recorded),
         backend=backend,
         chunk=chunk,
         device=bound.device,
         arrays=tuple(bound.arrays),
         states=tuple(bound.states),
-        final=(*(s.name for s in done.spec.states), *done.scaled_states.members),
+        final=(*(s.name for s in done.scaled_states.spec.states), *done.scaled_states.members),
         logs=frozenset(done.scaled_states.members),
     )
 
@@ -53,9 +64,13 @@ class _Call:
     each prepared when it first runs.
     """
 
+    done: Compilation
+    form: str
     plan: TrainingPlan
     # the backward pass where final states have cotangents, if that of `plan` doesn't know them
     with_states: KernelPlan | None
+    # the backward pass without anything kept, which second derivatives differentiate
+    from_arguments: KernelPlan
     backend: Backend
     chunk: int
     device: str
@@ -63,7 +78,7 @@ class _Call:
     states: tuple[str, ...]
     final: tuple[str, ...]
     logs: frozenset[str]
-    ready: dict[str, Runner] = field(default_factory=dict)
+    ready: dict[Hashable, Runner] = field(default_factory=dict)
 
     def __call__(self, arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
         """y and the final states, recorded."""
@@ -77,38 +92,62 @@ class _Call:
 
     @cached_property
     def read(self) -> tuple[str, ...]:
-        """The arguments that the backward pass reads."""
-        plans = [p for p in (self.plan.backward, self.with_states) if p is not None]
+        """The arguments that backward passes read, those among them that the first finds in what was kept."""
+        plans = [p for p in (self.plan.backward, self.with_states, self.from_arguments) if p is not None]
         starts = {c.state for p in plans for k in p.kernels for loop in k.loops for c in loop.scan.carries}
         used = {leaf.name for p in plans for leaf in p.leaves}
-        return tuple(n for n in self.names if n in (starts if n in self.states else used))
+        return tuple(n for n in self.names if n == CU_SEQLENS or n in (starts if n in self.states else used))
 
-    def forward(self, tensors: Mapping[str, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+    @cached_property
+    def seeds(self) -> tuple[str, ...]:
+        """The names of the cotangents of final states."""
+        return tuple(PREFIX + name for name in self.final)
+
+    def forward(self, tensors: Tensors) -> tuple[list[Tensor], list[Tensor]]:
         """y with the final states, and the values that are kept."""
-        results, final = self.run(FORWARD, self.plan.forward, tensors, {})
-        found = [results[OUTPUT], *(final[name] for name in self.final)]
-        return list(map(self.tensor, found)), [self.tensor(results[name]) for name in self.plan.kept]
+        results = self.run(FORWARD, self.plan.forward, *self.split(tensors))
+        found = [results[name] for name in (OUTPUT, *self.final)]
+        return found, [results[name] for name in self.plan.kept]
 
-    def backward(self, tensors: Mapping[str, Tensor], cotangents: Sequence[Tensor | None]) -> dict[str, Tensor]:
-        """Gradients by name, from the kept values and the arguments in `tensors`. A missing cotangent is zero."""
-        d_y, *rest = cotangents
-        seeds = {PREFIX + name: c for name, c in zip(self.final, rest, strict=True) if c is not None}
-        given = {**tensors, PREFIX + OUTPUT: d_y}
-        if self.with_states is not None and seeds:
-            gradients, of_states = self.run(WITH_STATES, self.with_states, given, seeds)
+    def backward(self, tensors: Tensors, kept: Tensors) -> dict[str, Tensor]:
+        """Gradients by name, from the arguments, `d_y` and the cotangents of final states that are in `tensors`, and
+        from the kept values. A missing cotangent is zero."""
+        arrays, states = self.split(tensors)
+        if self.with_states is not None and not states.keys().isdisjoint(self.seeds):
+            found = self.run(WITH_STATES, self.with_states, arrays, states)
         else:
-            gradients, of_states = self.run(BACKWARD, self.plan.backward, given, seeds)
-        found = {**gradients, **of_states}
-        return {n: self.tensor(found[PREFIX + n]) for n in self.names if PREFIX + n in found}
+            found = self.run(BACKWARD, self.plan.backward, {**arrays, **kept}, states)
+        return {n: found[PREFIX + n] for n in self.names if PREFIX + n in found}
 
-    def run(
-        self, which: str, plan: KernelPlan, tensors: Mapping[str, Tensor], seeds: Mapping[str, Tensor]
-    ) -> tuple[Arrays, Arrays]:
-        states = {n: t for n, t in tensors.items() if n in self.states}
-        arrays = {n: t for n, t in tensors.items() if n not in self.states}
+    def second(self, tensors: Tensors, gradients: Tensors, again: Collection[str]) -> dict[str, Tensor]:
+        """By the names in `again`, which `tensors` has, from the cotangents of gradients. Raises GradientError for
+        tiles that only numpy has."""
+        if needs_one_chunk(self.done) and self.backend.name != "numpy":
+            raise GradientError(
+                f"second derivatives of {self.done.spec.name} take tiles as large as the sequence, which kernels on a "
+                "GPU can't hold",
+                hint="call the mixer with CPU tensors where a gradient is differentiated again",
+            )
+        plan = second_plan(self.done, self.form, frozenset(gradients), frozenset(again))
+        arrays, states = self.split(tensors)
+        of_arrays, of_states = self.split(gradients)
+        arrays |= {PREFIX + PREFIX + n: t for n, t in of_arrays.items()}
+        states |= {AGAIN + PREFIX + n: t for n, t in of_states.items()}
+        found = self.run((*sorted(gradients), AGAIN, *sorted(again)), plan, arrays, states)
+        names = {n: (PREFIX if n in arrays else AGAIN) + n for n in again}
+        return {n: found[name] for n, name in names.items() if name in found}
+
+    def split(self, tensors: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Arrays, and what scans start from: initial states and cotangents of final ones."""
+        starts = {n: t for n, t in tensors.items() if n in self.states or n in self.seeds}
+        return {n: t for n, t in tensors.items() if n not in starts}, starts
+
+    def run(self, which: Hashable, plan: KernelPlan, arrays: Tensors, states: Tensors) -> dict[str, Tensor]:
+        """Everything that a plan gives, by name."""
         if which not in self.ready:
             self.ready[which] = self.backend.prepare(plan, arrays, self.chunk)
-        return self.ready[which](arrays, {**states, **seeds})
+        results, final = self.ready[which](arrays, states)
+        return {name: self.tensor(a) for name, a in {**results, **final}.items()}
 
     def tensor(self, array: Any) -> Tensor:
         """A result as a tensor of its own type, numpy's without a copy."""
@@ -135,23 +174,46 @@ class _Mixing(torch.autograd.Function):  # type: ignore[misc]
         if all(c is None for c in cotangents):
             return (None,) * (1 + len(needs))
         call, saved = ctx.call, ctx.saved_tensors
-        shape, dtype = ctx.output
-        with torch.no_grad():
+        d_y, *rest = cotangents
+        if d_y is None:
             # one number seen as a whole tensor
-            d_y = (
-                torch.zeros((), dtype=dtype, device=call.device).expand(shape)
-                if cotangents[0] is None
-                else cotangents[0]
-            )
-            tensors = dict(zip((*call.read, *call.plan.kept.values()), saved, strict=True))
-            found = call.backward(tensors, (d_y, *cotangents[1:]))
-            gradients = [
-                _gradient(found.get(name), like, call.device) if need else None
-                for name, need, like in zip(call.names, needs, ctx.shapes, strict=True)
-            ]
-        if torch.is_grad_enabled():
-            gradients = _once_only(gradients, [t for t in (*saved, *cotangents) if t is not None and t.requires_grad])
-        return (None, *gradients)
+            shape, dtype = ctx.output
+            d_y = torch.zeros((), dtype=dtype, device=call.device).expand(shape)
+        tensors = dict(zip(call.read, saved, strict=False))
+        tensors[PREFIX + OUTPUT] = d_y
+        tensors |= {name: c for name, c in zip(call.seeds, rest, strict=True) if c is not None}
+        kept = dict(zip(call.plan.kept.values(), saved[len(call.read) :], strict=True))
+        likes = {n: like for n, need, like in zip(call.names, needs, ctx.shapes, strict=True) if need}
+        found = iter(_Gradients.apply(call, likes, kept, tuple(tensors), *tensors.values()))
+        return (None, *(next(found) if need else None for need in needs))
+
+
+class _Gradients(torch.autograd.Function):  # type: ignore[misc]
+    """A backward pass: the gradients named in `likes`, in the shapes and types that it has, as functions of the
+    tensors in the order of `names`. What is kept belongs to these."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, call: _Call, likes: Likes, kept: Tensors, names: tuple[str, ...], *tensors: Tensor
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        ctx.call, ctx.wanted, ctx.names = call, tuple(likes), names
+        ctx.save_for_backward(*tensors)
+        found = call.backward(dict(zip(names, tensors, strict=True)), kept)
+        return tuple(_gradient(found.get(name), like, call.device) for name, like in likes.items())
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        given = {n: c for n, c in zip(ctx.wanted, cotangents, strict=True) if c is not None}
+        tensors = dict(zip(ctx.names, ctx.saved_tensors, strict=True))
+        needs = ctx.needs_input_grad[-len(tensors) :]
+        again = {n: (t.shape, t.dtype) for (n, t), need in zip(tensors.items(), needs, strict=True) if need}
+        if not given:
+            return (None,) * (4 + len(needs))
+        with torch.no_grad():
+            found = ctx.call.second(tensors, given, again)
+            gradients = [_gradient(found.get(n), again[n], ctx.call.device) if n in again else None for n in tensors]
+        return (*(None,) * 4, *_at_most_twice(gradients, [*tensors.values(), *given.values()]))
 
 
 def _gradient(found: Tensor | None, like: tuple[Any, Any], device: str) -> Tensor:
@@ -160,17 +222,17 @@ def _gradient(found: Tensor | None, like: tuple[Any, Any], device: str) -> Tenso
     return torch.zeros(shape, dtype=dtype, device=device) if found is None else found.to(dtype)
 
 
-def _once_only(gradients: list[Tensor | None], depends: list[Tensor]) -> list[Tensor | None]:
+def _at_most_twice(gradients: list[Tensor | None], depends: list[Tensor]) -> list[Tensor | None]:
     """The gradients as functions of `depends` whose own derivative is an error: never silently zero."""
     there = [g for g in gradients if g is not None]
-    if not depends:
+    if not torch.is_grad_enabled() or not any(t.requires_grad for t in depends):
         return gradients
-    marked = iter(_Once.apply(len(there), *there, *depends))
+    marked = iter(_Last.apply(len(there), *there, *depends))
     return [None if g is None else next(marked) for g in gradients]
 
 
-class _Once(torch.autograd.Function):  # type: ignore[misc]
-    """Gradients that can't be differentiated again."""
+class _Last(torch.autograd.Function):  # type: ignore[misc]
+    """Second derivatives, which can't be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -179,6 +241,6 @@ class _Once(torch.autograd.Function):  # type: ignore[misc]
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> Any:
         raise GradientError(
-            "the gradients of a mixer can't be differentiated again: there are no second derivatives",
-            hint="detach() them, or leave create_graph=True out",
+            "the second derivatives of a mixer can't be differentiated again: there are no third ones",
+            hint="detach() them, or leave create_graph=True out where they are computed",
         )

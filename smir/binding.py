@@ -6,7 +6,7 @@ Whatever doesn't fit is one ArgumentError that names the argument, what was foun
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -30,6 +30,8 @@ from smir.binding_shapes import check_states, find_layout
 from smir.errors import ArgumentError, RangeError
 from smir.ir.interval import Interval
 from smir.ir.mixer import INPUT, Declaration, Mixer
+from smir.ir.sizes import CU_SEQLENS
+from smir.packing import check_cu_seqlens
 
 Arrays = dict[str, Array]
 
@@ -127,13 +129,20 @@ def bound_to(fit: Fit, mixer: Mixer, given: Arrays, states: Arrays) -> Bound:
     return Bound(**vars(fit), arrays=arrays, states=states)
 
 
-def fit_call(mixer: Mixer, given: Arrays, states: Arrays) -> Fit:
-    """How arguments and states by name fit the mixer. Raises ArgumentError for what doesn't."""
+def fit_call(mixer: Mixer, given: Arrays, states: Arrays, cu_seqlens: Any = None) -> Fit:
+    """How arguments and states by name fit the mixer; with `cu_seqlens` the states are those of its sequences.
+
+    Raises ArgumentError for what doesn't fit. Values aren't looked at.
+    """
     labelled = {f"state {name}": value for name, value in states.items()}
     kind, device = _check_kinds(mixer, {**given, **labelled})
     _check_types({**given, **labelled}, kind)
     layout = find_layout(mixer, {name: tuple(np.shape(a)) for name, a in given.items()})
-    check_states(mixer, layout, {name: tuple(s.shape) for name, s in states.items()})
+    rows = layout
+    if cu_seqlens is not None:
+        check_cu_seqlens(mixer, cu_seqlens, kind, device, layout)
+        rows = replace(layout, batch=len(cu_seqlens) - 1, origin={**layout.origin, "B": CU_SEQLENS})
+    check_states(mixer, rows, {name: tuple(s.shape) for name, s in states.items()})
     vectors = [d.name for d in mixer.inputs if d.dims] or [d.name for d in mixer.inputs]
     dtype = promote(dtype_of(given[name]) for name in vectors)
     sizes = layout.batch, layout.tokens, layout.heads, layout.has_heads, layout.sizes

@@ -7,15 +7,18 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from smir.binding import Bound, bound_to, check_promises, fit_call, match_arguments, match_states
+from smir.array_kinds import device_of, is_traced, kind_of
+from smir.binding import Bound, bound_to, check_promises, fit_call, match_arguments
+from smir.call_states import CallStates
 from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form, training_plan
 from smir.errors import ArgumentError, FormError
 from smir.execution import Backend, Runner, backend_for, find_backend, forward_runner, require_plan
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
-from smir.ir.sizes import TIME_NAME
+from smir.ir.sizes import CU_SEQLENS, TIME_NAME
 from smir.ir.tile_program import OUTPUT, SCAN, STEP
+from smir.packing import check_values, has_readable_values
 from smir.prepared import PreparedCall, PreparedCalls, call_key
 from smir.sampling import check_counts, check_sizes, dimension_names
 from smir.scaled_states import ScaledStates
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
     from smir.verify import Report
 
 DEFAULT_BACKEND, VERIFIED_CHUNK = "numpy", 16
+# The backend whose kernels know packed sequences.
+PACKED_BACKEND = "triton"
 # Sizes for predictions that are made before any array is seen.
 REFERENCE_TOKENS, REFERENCE_SIZE = 4096, 64
 LEVELS = ("mixer", "recurrence", "operators", "pairs", "tile", "plan")
@@ -86,6 +91,7 @@ class CompiledMixer:
         *args: Any,
         state: Mapping[str, Any] | None = None,
         return_state: bool = False,
+        cu_seqlens: Any = None,
         check_ranges: bool = False,
         **named: Any,
     ) -> Any:
@@ -94,30 +100,107 @@ class CompiledMixer:
         `state` maps the spec's state names to arrays `[B, H, dims...]`, with which the mixer goes on. A stabilised
         state S comes back as the mantissa of S e^S_log, beside `S_log`, and may be given so. `check_ranges` checks the
         values against the ranges that the spec promises. Raises SmirError before anything runs.
+
+        `cu_seqlens` `[N + 1]`, integers on the arrays' device, says that the row of T tokens (B is 1) holds N sequences
+        one behind the other, the n-th from `cu_seqlens[n]` to `cu_seqlens[n + 1]`; states are then `[N, H, dims...]`.
+        Its values are checked where they are on the CPU; on a GPU, where that would make both wait, by `check_ranges`.
         """
-        given, states = match_arguments(self.spec, args, named), match_states(self.scaled_states.interface, state)
-        key = call_key(self.backend, given, states)
+        if is_traced():
+            from smir.torch_ops import traced_call
+
+            return traced_call(self, args, named, state, return_state, cu_seqlens, check_ranges)
+        given, states = match_arguments(self.spec, args, named), self.call_states.match(state)
+        return self.eager(given, states, cu_seqlens, return_state, check_ranges)
+
+    def eager(
+        self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
+    ) -> Any:
+        """A call whose arguments have been matched with their names: what an operator of torch runs."""
+        crosses = self.call_states.crosses(states, return_state)
+        if cu_seqlens is not None and (crosses or self._backend_of(given) != PACKED_BACKEND):
+            return self._by_length(given, states, cu_seqlens, return_state, check_ranges)
+        return self._run(given, states, cu_seqlens, return_state, check_ranges)
+
+    def _by_length(
+        self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
+    ) -> Any:
+        """Packed sequences where nothing is made for them: those of one length together."""
+        from smir.by_length import run_by_length
+
+        own, _ = self.call_states.split(states)
+        check_values(cu_seqlens, fit_call(self.scaled_states.interface, given, own, cu_seqlens).tokens)
+        if check_ranges:
+            check_promises(self.spec, given)
+
+        def call(part: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Any, Mapping[str, Any]]:
+            found = self._run(dict(part), dict(own), None, return_state, False)
+            return found if return_state else (found, {})
+
+        y, final = run_by_length(call, self.spec, given, states, cu_seqlens)
+        return (y, final) if return_state else y
+
+    def _run(
+        self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
+    ) -> Any:
+        if self.call_states.crosses(states, return_state):
+            return self._segment(given, states, return_state, check_ranges)
+        return self._one_call(given, states, cu_seqlens, return_state, check_ranges)
+
+    def _one_call(
+        self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
+    ) -> Any:
+        """A call of this mixer's own programs."""
+        key = call_key(self.backend, given if cu_seqlens is None else {**given, CU_SEQLENS: cu_seqlens}, states)
         call = self._prepared.find(key)
         if call is None:
-            call = self._prepare(given, states)
+            call = self._prepare(given, states, cu_seqlens)
             self._prepared.keep(key, call)
         if check_ranges:
             check_promises(self.spec, given)
+        if cu_seqlens is not None and (check_ranges or has_readable_values(cu_seqlens)):
+            check_values(cu_seqlens, call.fit.tokens)
         arrays, states = call.fit.canonical(self.spec, given, states)
+        if cu_seqlens is not None:
+            arrays[CU_SEQLENS] = cu_seqlens
         results, final = call.run(arrays, self.scaled_states.carried(states, call.fit.sizes))
         if not return_state:
             return call.fit.output(results[OUTPUT])
-        # a masked operator's recurrence has states of its own, which no call could give back
         return call.fit.restore(results[OUTPUT], self.scaled_states.given_back(final))
 
-    def _prepare(self, given: dict[str, Any], states: dict[str, Any]) -> PreparedCall:
+    def _segment(
+        self, given: dict[str, Any], states: dict[str, Any], return_state: bool, check_ranges: bool
+    ) -> Any:
+        """A call that needs, or leaves behind, more than the states after a token: see `smir.segments`."""
+        from smir.segments import gathered, last_tokens, run_segment
+
+        own, pasts = self.call_states.split(states)
+        fit_call(self.scaled_states.interface, given, own)
+        if check_ranges:
+            check_promises(self.spec, given)
+        if pasts or any(not past.is_input for past in self.call_states.pasts):
+            y, final = run_segment(self._variant, self.call_states, given, states)
+        else:
+            y, final = self._one_call(given, own, None, True, False)
+            final = gathered(self.call_states, final, last_tokens(self.call_states, given))
+        return (y, final) if return_state else y
+
+    def _backend_of(self, given: Mapping[str, Any]) -> str:
+        """The backend of a call with these arguments, which nobody has looked at yet."""
+        devices = {device_of(a) for a in given.values() if kind_of(a)}
+        return self.backend or (PACKED_BACKEND if any(d.startswith("cuda") for d in devices) else DEFAULT_BACKEND)
+
+    def _prepare(self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any = None) -> PreparedCall:
         """Chooses backend, form and chunk for a call, and makes its kernels ready. Raises SmirError for a wrong one."""
-        fit = fit_call(self.scaled_states.interface, given, states)
+        fit = fit_call(self.scaled_states.interface, given, states, cu_seqlens)
         bound = bound_to(fit, self.spec, given, states)
         bound = replace(bound, states=self.scaled_states.carried(bound.states, bound.sizes))
+        if cu_seqlens is not None:
+            bound = replace(bound, arrays={**bound.arrays, CU_SEQLENS: cu_seqlens})
         backend = self._backend(self.backend or backend_for(bound))
         sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
         costs = self._training_costs(bound.recorded) if bound.recorded else self._costs
+        if cu_seqlens is not None:
+            costs = self._packed_costs(bound.recorded, costs)
         form = self._form or self._cheapest(costs, backend.machine, bound.tokens, bound.batch * bound.heads, sizes)
         return PreparedCall(fit, self._runner(backend, form, bound))
 
@@ -144,7 +227,7 @@ class CompiledMixer:
         whole = SCAN if SCAN in done.plans else STEP
 
         def call(part: Mixer, arrays: Mapping[str, Any], states: Mapping[str, Any]) -> Any:
-            return parts[part](**arrays, state=states)
+            return parts[part].eager(dict(arrays), dict(states), None, False, False)
 
         def sweep(arrays: Mapping[str, Any], states: Mapping[str, Any]) -> Mapping[str, Any]:
             return self._runner(backend, whole, bound)(arrays, states)[1]
@@ -155,6 +238,22 @@ class CompiledMixer:
     def scaled_states(self) -> ScaledStates:
         """How a call's states become those that programs carry, and back."""
         return self.compilation.scaled_states
+
+    @cached_property
+    def call_states(self) -> CallStates:
+        """What the `state` of a call holds."""
+        done = self.compilation
+        return CallStates(self.spec, done.equations, self.scaled_states, done.lookahead)
+
+    @cached_property
+    def _variant(self) -> "CompiledMixer":
+        """This mixer, its delayed inputs as inputs of their own."""
+        from smir.segments import segment_variant
+
+        done = segment_variant(self.compilation)
+        if self._form is not None:
+            require_form(done, self._form)
+        return CompiledMixer(done, self._form, self.backend, self._chunk)
 
     # ---- facts --------------------------------------------------------------------------------------------------
 
@@ -306,6 +405,19 @@ class CompiledMixer:
 
             self._trained[wanted] = training_costs(self.compilation, wanted)
         return self._trained[wanted]
+
+    def _packed_costs(self, wanted: frozenset[str], costs: "Mapping[str, Cost]") -> "Mapping[str, Cost]":
+        """Those of the forms that take packed sequences on a GPU: a convolution would run over their borders."""
+        if self._form == CONVOLUTION:
+            raise FormError(
+                f"the convolution form of {self.spec.name} takes no packed sequences on a GPU: its transforms go over "
+                "the borders",
+                hint=f"forms that do: {', '.join(self.compilation.plans)}",
+            )
+        key = wanted | {CU_SEQLENS}
+        if key not in self._trained:
+            self._trained[key] = {form: cost for form, cost in costs.items() if form in self.compilation.plans}
+        return self._trained[key]
 
     def _backend(self, name: str | None) -> Backend:
         return find_backend(name or self.backend or DEFAULT_BACKEND)

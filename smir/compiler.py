@@ -34,14 +34,15 @@ FORMS = (STEP, SCAN, CHUNKED, QUADRATIC, CONVOLUTION)
 class Compilation:
     """What is known about one spec after the stages so far.
 
-    `mixer` is the spec as written; `recurrence` the same as step equations; `operators` its recognised
-    algebra, `pairs` that of a masked operator which has no step equations; `convolution` what is linear and
+    `mixer` is the spec as written; `equations` the same as step equations, `recurrence` those as they run, with
+    logs of scales; `operators` its recognised algebra, `pairs` that of a masked operator which has no step equations; `convolution` what is linear and
     time-invariant in it; `tiles` and `plans` the programs by form; `obstacles` says by form why it is missing,
     `remarks` what else couldn't be done.
     """
 
     source: Source
     mixer: Mixer | None = None
+    equations: Mixer | None = None
     recurrence: Mixer | None = None
     operators: OperatorProgram | None = None
     pairs: PairProgram | None = None
@@ -52,7 +53,7 @@ class Compilation:
     remarks: tuple[Obstacle, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
     # What gradients were asked for, by form and names: derived from the fields above whenever somebody asks.
-    gradients: dict[tuple[str, frozenset[str]], "Gradients"] = field(
+    gradients: dict[tuple[str | frozenset[str], ...], "Gradients"] = field(
         default_factory=dict, init=False, compare=False, repr=False
     )
 
@@ -67,7 +68,15 @@ class Compilation:
         """How the spec's states and those that programs carry belong together."""
         from smir.scaled_states import ScaledStates
 
-        return ScaledStates(self.spec, self.recurrence or self.spec)
+        hidden = None if self.equations is None or self.lookahead is not None else self.equations
+        return ScaledStates(hidden or self.spec, self.recurrence or self.spec)
+
+    @cached_property
+    def lookahead(self) -> Obstacle | None:
+        """What reads later positions, so that no segment goes on from a state; None for a causal mixer."""
+        from smir.passes.segments.lookahead import lookahead
+
+        return lookahead(self.spec, self.equations, self.pairs)
 
     @cached_property
     def parts(self) -> "Mapping[Mixer, Compilation]":
@@ -92,7 +101,7 @@ class Gradients:
     `forward` is the form's tile program and `differentiable` what is differentiated in its place; `adjoint` computes
     the gradients `wanted` (names of inputs, parameters, initial states), `plan` is it as kernels that start from the
     inputs alone, and `training` the forward and the backward kernels of a training step, with the values that the one
-    keeps for the other.
+    keeps for the other. Of second derivatives, `adjoint` and `plan` are those by the names in `again`.
     """
 
     forward: TileProgram
@@ -101,6 +110,7 @@ class Gradients:
     adjoint: TileProgram | None = None
     plan: KernelPlan | None = None
     training: "TrainingPlan | None" = None
+    again: frozenset[str] = frozenset()
 
 
 Known = TypeVar("Known", Compilation, Gradients)
@@ -171,11 +181,11 @@ def _parse(c: Compilation) -> Compilation:
 
 def _masks_to_states(c: Compilation) -> Compilation:
     if not c.spec.masked:
-        return replace(c, recurrence=c.spec)
+        return replace(c, equations=c.spec, recurrence=c.spec)
     from smir.passes.masks.masks_to_states import masks_to_states
 
     found = masks_to_states(c.spec)
-    return c.blocked(FORMS, found) if isinstance(found, tuple) else replace(c, recurrence=found)
+    return c.blocked(FORMS, found) if isinstance(found, tuple) else replace(c, equations=found, recurrence=found)
 
 
 def _stabilise(c: Compilation) -> Compilation:
@@ -281,7 +291,7 @@ def stateless_training_plan(
         pairs = operators_to_pairs(done.operators)
         if pairs is None:
             return None
-        done.gradients[key] = _differentiated(Gradients(done.tiles[form], pairs, wanted), options)
+        done.gradients[key] = differentiated(Gradients(done.tiles[form], pairs, wanted), options)
     return done.gradients[key].training
 
 
@@ -296,13 +306,15 @@ def gradients(done: Compilation, form: str, wanted: frozenset[str], options: Opt
                         hint="call the mixer with tensors that require a gradient")  # fmt: skip
     key = form, wanted
     if key not in done.gradients:
-        done.gradients[key] = _differentiated(Gradients(done.tiles[form], _differentiable(done, form), wanted), options)
+        done.gradients[key] = differentiated(Gradients(done.tiles[form], differentiable(done, form), wanted), options)
     return done.gradients[key]
 
 
-def _differentiated(known: Gradients, options: Options) -> Gradients:
-    """After all adjoint stages."""
-    for stage in ADJOINT_STAGES:
+def differentiated(
+    known: Gradients, options: Options, stages: "tuple[Stage[Gradients], ...] | None" = None
+) -> Gradients:
+    """After these stages, or all adjoint stages."""
+    for stage in stages or ADJOINT_STAGES:
         known = stage.run(known)
         _inspect(stage, known, options)
     return known
@@ -313,7 +325,7 @@ def _made(product: Product | None) -> Product:
     return product
 
 
-def _differentiable(c: Compilation, form: str) -> TileProgram | PairProgram:
+def differentiable(c: Compilation, form: str) -> TileProgram | PairProgram:
     """What is differentiated for the form's backward pass: its tile program, or reads over pairs of positions.
 
     A quadratic form that visits pairs of chunks has none of its own; as one chunk of the whole sequence it is the

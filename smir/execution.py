@@ -1,7 +1,7 @@
 """The backends: what each needs to run a bound call and to print a program. One entry of a table per backend."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,15 +17,19 @@ from smir.ir.tile_program import OUTPUT, STEP
 
 if TYPE_CHECKING:
     from smir.passes.analysis.select_form import Machine
+    from smir.tuning.settings import Setting
 
 Arrays = Mapping[str, Any]
 # Runs a plan on arrays and states by name: its tensors (results, and the values it keeps) and its final states.
 Runner = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
+# Launch options by kernel name.
+Options = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True)
 class Backend:
-    """`prepare(plan, arrays, chunk)` makes any plan, forward or adjoint, ready to run; `sources` are files by name.
+    """`prepare(plan, arrays, chunk, options)` makes any plan, forward or adjoint, ready to run, with launch options by
+    kernel name in place of those by rule; `sources` are files by name.
 
     The runner takes arrays of the shapes, types and devices that it was prepared for, in canonical layout. `chunk_for`
     gives the tokens a chunk of a call in this form that doesn't say.
@@ -33,7 +37,7 @@ class Backend:
 
     name: str
     machine_name: str
-    prepare: Callable[[KernelPlan, Arrays, int], Runner]
+    prepare: Callable[..., Runner]
     sources: Callable[[Compilation, str, int], dict[str, str]]
     chunk_for: Callable[[str, Bound], int]
 
@@ -43,6 +47,14 @@ class Backend:
         from smir.passes.analysis.select_form import MACHINES
 
         return MACHINES[self.machine_name]
+
+    def with_setting(self, setting: "Setting") -> "Backend":
+        """The same, whose kernels run with the options that were measured for them, at the chunk size of then."""
+
+        def prepare(plan: KernelPlan, arrays: Arrays, chunk: int) -> Runner:
+            return self.prepare(plan, arrays, chunk, setting.options_of(plan) if chunk == setting.chunk else None)
+
+        return replace(self, prepare=prepare)
 
 
 def find_backend(name: str) -> Backend:
@@ -83,7 +95,7 @@ def _run_as_written(spec: Mixer, arrays: Arrays, states: Arrays) -> tuple[Arrays
     return {OUTPUT: y}, final
 
 
-def _prepare_numpy(plan: KernelPlan, arrays: Arrays, chunk: int) -> Runner:
+def _prepare_numpy(plan: KernelPlan, arrays: Arrays, chunk: int, options: Options | None = None) -> Runner:
     """CPU tensors of 32 and 64 bits share their memory with the arrays that this runs on."""
     from smir.backends.numpy_reference import plan_interpreter
 
@@ -119,13 +131,13 @@ def _triton_chunk(form: str, bound: Bound) -> int:
     return 1 if form == STEP else default_chunk(sizes, float32=len(short) != 1, form=form)
 
 
-def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int) -> Runner:
+def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int, options: Options | None = None) -> Runner:
     if any(kind_of(a) != TORCH for a in arrays.values()):
         hint = "move them with torch.from_numpy(x).cuda(), or use backend='numpy'"
         raise BackendError("Triton kernels take CUDA tensors, and the arguments are numpy arrays", hint=hint)
     from smir.backends.triton_gpu.runtime import prepare
 
-    return prepare(plan, arrays, chunk)
+    return prepare(plan, arrays, chunk, options)
 
 
 def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:

@@ -10,7 +10,7 @@ from smir.backends.numpy_reference.fused import LevelScores, match_level_scores
 from smir.backends.numpy_reference.layout import Extent
 from smir.backends.numpy_reference.tile_ops import TILE_OPS, levels
 from smir.ir.graph import Node
-from smir.ir.tile import LEVEL_OPS, axis_parts
+from smir.ir.tile import LEVEL_OPS, PAST, axis_parts
 
 Array = Any
 
@@ -96,8 +96,16 @@ def _value(node: Node, values: Mapping[Node, Array], leaves: Leaves, extent: Ext
         lane_axis = (node if op == "spread" else node.args[0]).type.cols
         return TILE_OPS[op](args[0], extent.axis(axis_parts(lane_axis)[1 - node["part"]]), node["part"])
     if op == "valid_rows":
-        return TILE_OPS[op](args[0], leaves.count(node), node["fill"])
+        return _valid_rows(node, args[0], leaves.count(node))
     return TILE_OPS[op](*args, **dict(node.attrs))
+
+
+def _valid_rows(node: Node, a: Array, count: Array) -> Array:
+    """The tokens of a chunk are its first rows, of the past its last ones."""
+    valid = TILE_OPS[node.op]
+    if node["block"] != PAST:
+        return valid(a, count, node["fill"])
+    return valid(a[..., ::-1, :], count, node["fill"])[..., ::-1, :]
 
 
 def _level_sum(

@@ -13,15 +13,22 @@ import numpy as np
 from smir.errors import ArgumentError
 from smir.ir.dims import Dim
 from smir.ir.sizes import solve_sizes
-from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, TOKEN, axis_parts
+from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, PAST, PAST_CHUNK, SIZELESS, TOKEN, TOKEN_AXES, axis_parts
 from smir.ir.tile_program import Carry, Result, TileLeaf
 
 Array = Any
 
 
+# Numbers in an array of scores between a segment and a chunk of its past; the longest chunk of the past.
+PAST_ELEMENTS, LONGEST_PAST_CHUNK = 1 << 20, 1024
+
+
 @dataclass(frozen=True)
 class Extent:
-    """Sizes of a run: batch, tokens, heads, rows per chunk, and every tile axis by name."""
+    """Sizes of a run: batch, tokens, heads, rows per chunk, and every tile axis by name.
+
+    Of a segment, `past` tokens before it are known, and it comes after `seen` tokens of its sequence.
+    """
 
     batch: int
     time: int
@@ -29,6 +36,8 @@ class Extent:
     chunk: int
     sizes: Mapping[str, int]
     dtype: Any
+    past: int = 0
+    seen: int = 0
 
     @property
     def chunks(self) -> int:
@@ -45,6 +54,15 @@ class Extent:
         """How many rows of a chunk are tokens."""
         return min(self.chunk, self.time - chunk * self.chunk)
 
+    @property
+    def past_chunks(self) -> int:
+        """The last of them ends where the segment begins."""
+        return -(-self.past // self.sizes[PAST_CHUNK])
+
+    def past_count(self, chunk: int) -> int:
+        """How many rows of a chunk of the past are tokens: the last ones."""
+        return min(self.sizes[PAST_CHUNK], self.past - (self.past_chunks - 1 - chunk) * self.sizes[PAST_CHUNK])
+
 
 def measure(
     leaves: Iterable[TileLeaf],
@@ -56,21 +74,31 @@ def measure(
     """Reads all sizes off the arrays."""
     leaves = tuple(leaves)
     tokens = [np.asarray(arrays[leaf.name]) for leaf in leaves if leaf.kind == TOKEN]
+    past = next((np.shape(arrays[leaf.name])[1] for leaf in leaves if leaf.kind == PAST), 0)
     if not tokens:
         raise ArgumentError("a mixer without inputs has no sequence to run over")
-    shapes = [(_leaf_axes(leaf), np.shape(arrays[leaf.name])[3 if leaf.kind == TOKEN else 1 :]) for leaf in leaves]
+    leading = {leaf: 3 if leaf.kind in (TOKEN, PAST) else 1 for leaf in leaves}
+    shapes = [(_leaf_axes(leaf), np.shape(arrays[leaf.name])[count:]) for leaf, count in leading.items()]
     shapes += [(_state_axes(c), np.shape(states[c.state])[2:]) for c in carries if c.state and c.state in states]
     pairs = [(axis, size) for axes, shape in shapes for axis, size in zip(axes, (*shape, 1, 1), strict=False)]
-    solved = solve_sizes([(Dim.parse(axis), size) for axis, size in pairs if axis not in (ONE, CHUNK)], {})
+    solved = solve_sizes([(Dim.parse(axis), size) for axis, size in pairs if axis not in SIZELESS], {})
     batch, time, heads = tokens[0].shape[:3]
     # rows beyond the next power of two would only be padding
     chunk = min(chunk, 1 << (time - 1).bit_length())
     dtype = np.result_type(*(a.dtype for a in tokens))
-    return Extent(batch, time, heads, chunk, {**solved, ONE: 1, CHUNK: chunk}, dtype)
+    sizes = {**solved, ONE: 1, CHUNK: chunk, PAST_CHUNK: _past_chunk(past, batch * heads * time)}
+    return Extent(batch, time, heads, chunk, sizes, dtype, past, past)
+
+
+def _past_chunk(past: int, rows: int) -> int:
+    """Tokens in a chunk of the past that meets so many rows: few chunks, of one length, that leave room in memory."""
+    most = max(1, min(LONGEST_PAST_CHUNK, PAST_ELEMENTS // rows))
+    count = max(1, -(-past // most))
+    return max(1, -(-past // count))
 
 
 def _leaf_axes(leaf: TileLeaf) -> tuple[str, ...]:
-    is_row = leaf.rows == CHUNK or (leaf.kind == PARAM and leaf.rows == ONE)
+    is_row = leaf.rows in TOKEN_AXES or (leaf.kind == PARAM and leaf.rows == ONE)
     return axis_parts(leaf.cols) if is_row else (leaf.rows, leaf.cols)
 
 
@@ -96,6 +124,16 @@ def split_chunks(array: Array, extent: Extent, offset: int, rows: str, cols: str
     return flat
 
 
+def past_tiles(array: Array, extent: Extent, cols: str) -> Array:
+    """`[B, n, H, *dims]` of the past to `[B, H, chunks, rows, cols]`, zeros before its first token."""
+    flat = np.moveaxis(array, 2, 1).reshape(extent.batch, extent.heads, extent.past, extent.axis(cols))
+    rows = extent.sizes[PAST_CHUNK]
+    missing = extent.past_chunks * rows - extent.past
+    if missing:
+        flat = np.concatenate((np.zeros((*flat.shape[:2], missing, flat.shape[-1]), array.dtype), flat), axis=2)
+    return flat.reshape(*flat.shape[:2], extent.past_chunks, rows, flat.shape[-1])
+
+
 def param_tile(array: Array, extent: Extent, rows: str, cols: str) -> Array:
     """`[H, *dims]` to `[1, H, rows, cols]`."""
     return array.reshape(1, extent.heads, *extent.shape(rows, cols))
@@ -112,8 +150,16 @@ def dense_tiles(array: Array, extent: Extent) -> Array:
 
 def positions(extent: Extent) -> Array:
     """The numbers of all tokens from 1, `[1, 1, chunks, C, 1]`."""
+    first = extent.seen + 1
     count = extent.chunks * extent.chunk
-    return np.arange(1, count + 1, dtype=extent.dtype).reshape(1, 1, extent.chunks, extent.chunk, 1)
+    return np.arange(first, first + count, dtype=extent.dtype).reshape(1, 1, extent.chunks, extent.chunk, 1)
+
+
+def past_positions(extent: Extent) -> Array:
+    """Those of the tokens before a segment, `[1, 1, chunks, P, 1]`."""
+    rows = extent.sizes[PAST_CHUNK]
+    first = extent.seen + 1 - extent.past_chunks * rows
+    return np.arange(first, extent.seen + 1, dtype=extent.dtype).reshape(1, 1, extent.past_chunks, rows, 1)
 
 
 def initial_tile(carry: Carry, states: Mapping[str, Array], extent: Extent) -> Array:

@@ -28,14 +28,17 @@ from smir.backends.numpy_reference.layout import (
     initial_tile,
     measure,
     param_tile,
+    past_positions,
+    past_tiles,
     positions,
     split_chunks,
 )
+from smir.backends.numpy_reference.visits import column_count, visits
 from smir.errors import IRError
 from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, POSITION, ROW, TOKEN
-from smir.ir.tile_program import OUTPUT, QUADRATIC, STEP, Carry, Scan
+from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, PAST, POSITION, ROW, TOKEN
+from smir.ir.tile_program import INNER, OUTPUT, QUADRATIC, STEP, Carry
 
 Array = Any
 # What a gradient's name begins with.
@@ -52,9 +55,10 @@ def run_plan(
     states: Mapping[str, Array] | None = None,
     *,
     chunk: int,
+    seen: int | None = None,
 ) -> tuple[Array, dict[str, Array]]:
     """The output y `[B, T, H, *dims]` of a forward plan and the final states `[B, H, *dims]`."""
-    results, final = run_results(plan, arrays, states, chunk=chunk)
+    results, final = run_results(plan, arrays, states, chunk=chunk, seen=seen)
     return results[OUTPUT], final
 
 
@@ -64,6 +68,7 @@ def run_results(
     states: Mapping[str, Array] | None = None,
     *,
     chunk: int,
+    seen: int | None = None,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """All results by tensor and the final states `[B, H, *dims]`, in the inputs' float type.
 
@@ -73,15 +78,19 @@ def run_results(
     `arrays`: inputs `[B, T, H, *dims]` and parameters `[H, *dims]` by name; `states`: initial states, those not
     given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
     at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
+
+    The plan of a segment is also given, as `<input>_past` `[B, n, H, *dims]`, the last n tokens before it; the segment
+    comes after `seen` tokens (None: after n).
     """
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
-    own_heads = {leaf.name: np.shape(arrays[leaf.name])[2] for leaf in plan.leaves if leaf.kind == TOKEN}
+    own_heads = {leaf.name: np.shape(arrays[leaf.name])[2] for leaf in plan.leaves if leaf.kind in (TOKEN, PAST)}
     arrays = with_all_heads(arrays, own_heads)
     extent = measure(plan.leaves, carries, arrays, states or {}, chunk)
     if plan.form == STEP:
         extent = measure(plan.leaves, carries, arrays, states or {}, 1)
     elif plan.form == QUADRATIC and not any(_inner(k) for k in plan.kernels):
         extent = measure(plan.leaves, carries, arrays, states or {}, extent.time)
+    extent = extent if seen is None else replace(extent, seen=seen)
     memory = {r.name: empty_result(r, extent, total=r.name in plan.totals) for r in plan.results}
     saved = {b.name: _saved_memory(b, extent) for b in plan.saved}
     views = {name: view for name, (_, view) in memory.items()} | saved
@@ -113,7 +122,7 @@ def _saved_memory(b: Buffer, extent: Extent) -> Array:
 def _head_parts(extent: Extent) -> list[slice]:
     """Heads are independent: each processor takes some of them, if the run is long enough to be worth it."""
     widest = max(extent.sizes.values())
-    long_enough = extent.batch * extent.time * extent.heads * widest >= THREADED_ELEMENTS
+    long_enough = extent.batch * (extent.time + extent.past) * extent.heads * widest >= THREADED_ELEMENTS
     count = min(extent.heads, os.cpu_count() or 1) if long_enough else 1
     edges = [extent.heads * part // count for part in range(count + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
@@ -135,7 +144,8 @@ def _run_heads(
 ) -> dict[str, Array]:
     """Runs some heads, writes their results into the views and returns their final states."""
     kinds = {leaf.name: leaf.kind for leaf in plan.leaves}
-    own = {name: arrays[name][:, :, heads] if kind == TOKEN else arrays[name][heads] for name, kind in kinds.items()}
+    own = {name: arrays[name][:, :, heads] if kind in (TOKEN, PAST) else arrays[name][heads]
+           for name, kind in kinds.items()}  # fmt: skip
     given = {name: state[:, heads] for name, state in states.items()}
     # parameters' results have their heads in the same place: [B, H, chunks, ..]
     own_views = {name: view[:, heads] for name, view in views.items()}
@@ -148,7 +158,7 @@ def _run_heads(
 
 
 def _inner(kernel: Kernel) -> bool:
-    return any(loop.scan.order in ("earlier", "later") for loop in kernel.loops)
+    return any(loop.scan.order in INNER for loop in kernel.loops)
 
 
 @dataclass
@@ -232,17 +242,15 @@ class _Run:
 
     def _inner_loop(self, loop: Loop, before: Mapping[Node, Array]) -> dict[Node, Array]:
         """All row chunks meet the column chunk of one distance at once, nearest (or farthest) first."""
-        carries, chunks = loop.scan.carries, self.extent.chunks
+        carries = loop.scan.carries
         held = self._starts(carries, before)
         roots = (*(s.value for s in loop.stores), *(c.next for c in carries))
         hoisted = one_sided(roots)
-        everything = slice(0, chunks)
-        ready = list(zip(hoisted, self._run(schedule(hoisted), {}, everything, everything), strict=True))
+        everything, columns = slice(0, self.extent.chunks), slice(0, column_count(loop.scan, self.extent))
+        ready = list(zip(hoisted, self._run(schedule(hoisted), {}, everything, columns), strict=True))
         work = schedule(roots, (*hoisted, *held))
-        for distance in _visited(loop.scan, self.extent):
-            late, early = slice(distance, chunks), slice(0, chunks - distance)
-            rows, cols = (late, early) if loop.scan.order == "earlier" else (early, late)
-            values = {n: _cut(a, cols if _block(n) == COL else rows) for n, a in ready}
+        for rows, cols in visits(loop.scan, self.extent):
+            values = {n: _cut(a, rows if _block(n) == ROW else cols) for n, a in ready}
             values.update((n, a[:, :, rows]) for n, a in held.items())
             found = self._run(work, values, rows, cols)
             # carries are views of what is held: first everything is made, then it moves on
@@ -275,12 +283,12 @@ class _Run:
         """Values for the row chunks `rows` and, where the node says so, the column chunks `cols`."""
 
         def part_of(node: Node) -> slice:
-            return cols if node.get("block") == COL else rows
+            return cols if node.get("block") in (COL, PAST) else rows
 
         def count(node: Node) -> Array:
             # as many axes as any tile with chunks, so that a constant with some rows replaced is cut like one
-            part = part_of(node)
-            return np.array([self.extent.count(c) for c in range(part.start, part.stop)])[None, None, :, None, None]
+            part, of = part_of(node), self.extent.past_count if node["block"] == PAST else self.extent.count
+            return np.array([of(c) for c in range(part.start, part.stop)])[None, None, :, None, None]
 
         def load(node: Node) -> Array:
             if node["kind"] in (DENSE, PAIR):
@@ -308,7 +316,9 @@ class _Run:
         if node["kind"] == PARAM:
             return param_tile(self.arrays[name], self.extent, type_.rows, type_.cols)[:, :, None]
         if node["kind"] == POSITION:
-            return positions(self.extent)
+            return past_positions(self.extent) if node["block"] == PAST else positions(self.extent)
+        if node["kind"] == PAST:
+            return past_tiles(self.arrays[name], self.extent, type_.cols)
         if node["kind"] == TOKEN:
             return split_chunks(self.arrays[name], self.extent, node["offset"], type_.rows, type_.cols)
         raise IRError(f"a kernel loads the carried tile {name} of another one")
@@ -336,14 +346,6 @@ class _Run:
         size = max(1, CACHED_ELEMENTS // (self.extent.batch * self.extent.heads * largest))
         for start in range(0, self.extent.chunks, size):
             yield slice(start, min(start + size, self.extent.chunks))
-
-
-def _visited(scan: Scan, extent: Extent) -> range:
-    """The distances, in chunks, at which a scan visits other chunks."""
-    farthest = extent.chunks - 1
-    if scan.reach is not None:
-        farthest = min(farthest, -(-scan.reach // extent.chunk))
-    return range(farthest, 0, -1) if scan.inward else range(1, farthest + 1)
 
 
 def _cut(array: Array, part: slice) -> Array:
@@ -379,4 +381,4 @@ def _blocks(node: Node) -> set[str]:
 
 def _block(node: Node) -> str:
     blocks = _blocks(node)
-    return COL if blocks == {COL} else ROW
+    return blocks.pop() if len(blocks) == 1 else ROW

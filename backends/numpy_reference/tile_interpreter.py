@@ -22,15 +22,17 @@ from smir.backends.numpy_reference.layout import (
     join_result,
     measure,
     param_tile,
+    past_positions,
+    past_tiles,
     positions,
     split_chunks,
 )
+from smir.backends.numpy_reference.visits import visits
 from smir.ir.graph import Node
-from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, POSITION, TOKEN
-from smir.ir.tile_program import OUTPUT, QUADRATIC, STEP, Result, Scan, TileProgram
+from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, PAST, POSITION, TOKEN
+from smir.ir.tile_program import BEFORE, INNER, OUTPUT, QUADRATIC, STEP, Result, Scan, TileProgram
 
 Array = Any
-INNER = ("earlier", "later")
 # What a gradient's name begins with.
 GRADIENT = "d_"
 
@@ -60,7 +62,7 @@ def run_tile_results(
     given start at their declared value. `chunk` is the rows of a chunk, at least 1; the step form takes one token
     at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
     """
-    own_heads = {leaf.name: np.shape(arrays[leaf.name])[2] for leaf in program.leaves if leaf.kind == TOKEN}
+    own_heads = {leaf.name: np.shape(arrays[leaf.name])[2] for leaf in program.leaves if leaf.kind in (TOKEN, PAST)}
     run = _Run(program, with_all_heads(arrays, own_heads), states or {}, chunk)
     with np.errstate(all="ignore"):
         for scan in program.scans:
@@ -165,11 +167,9 @@ class _Run:
 
     def visited(self, scan: Scan, row: int) -> list[int]:
         """The column chunks of a row chunk in the order of visits."""
-        last = self.extent.chunks
-        nearest = range(row - 1, -1, -1) if scan.order == "earlier" else range(row + 1, last)
-        farthest = last if scan.reach is None else -(-scan.reach // self.extent.chunk)
-        cols = [col for col in nearest if abs(col - row) <= farthest]
-        return cols[::-1] if scan.inward else cols
+        met = ((rows, cols) for rows, cols in visits(scan, self.extent) if rows.start <= row < rows.stop)
+        # a chunk of the past meets all row chunks, another one the row chunk at the same place
+        return [cols.start + (row - rows.start if scan.order != BEFORE else 0) for rows, cols in met]
 
     def values(self, roots: Iterable[Node], leaves: Leaves) -> list[Array]:
         """The values of some tiles."""
@@ -179,7 +179,7 @@ class _Run:
         """What is loaded at one pair of chunks; `tiles` are the carried ones."""
 
         def chunk_of(node: Node) -> int:
-            return col if node.get("block") == COL else row
+            return col if node.get("block") in (COL, PAST) else row
 
         def load(node: Node) -> Array:
             if node["kind"] == CARRIED:
@@ -190,7 +190,10 @@ class _Run:
             if node["kind"] == PARAM:
                 return param_tile(self.arrays[node["name"]], self.extent, node.type.rows, node.type.cols)
             if node["kind"] == POSITION:
-                return positions(self.extent)[:, :, chunk_of(node)]
+                numbers = past_positions(self.extent) if node["block"] == PAST else positions(self.extent)
+                return numbers[:, :, chunk_of(node)]
+            if node["kind"] == PAST:
+                return past_tiles(self.arrays[node["name"]], self.extent, node.type.cols)[:, :, chunk_of(node)]
             if node["kind"] in (DENSE, PAIR):
                 pair = chunk_of(node), col if node["other"] == COL else row
                 if node["kind"] == PAIR:
@@ -198,7 +201,10 @@ class _Run:
                 return dense_tiles(self.arrays[node["name"]], self.extent)[:, :, pair[0], pair[1]]
             return self.tokens(node)[:, :, chunk_of(node)]
 
-        return Leaves(load, lambda node: self.extent.count(chunk_of(node)))
+        def count(node: Node) -> int:
+            return (self.extent.past_count if node["block"] == PAST else self.extent.count)(chunk_of(node))
+
+        return Leaves(load, count)
 
     def tokens(self, node: Node) -> Array:
         """An input as tiles of all chunks, `[B, H, chunks, rows, cols]`."""

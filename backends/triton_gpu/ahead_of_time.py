@@ -8,7 +8,7 @@ import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +18,8 @@ from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
+from smir.backends.triton_gpu.packed import chunk_table
+from smir.backends.triton_gpu.recording import recorded
 from smir.backends.triton_gpu.runtime import launcher
 from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, tensors
 from smir.errors import BackendError
@@ -58,7 +60,10 @@ HEADINGS = ("kernel", "target", "shared bytes", "registers", "stack bytes", "war
 
 @dataclass(frozen=True)
 class Workload:
-    """Sizes of a compilation: dimensions by name, and what a caller would choose (None: the defaults)."""
+    """Sizes of a compilation: dimensions by name, and what a caller would choose (None: the defaults).
+
+    `packed`: the kernels that take a batch as packed sequences.
+    """
 
     sizes: Mapping[str, int]
     dtype: str = "bfloat16"
@@ -67,6 +72,7 @@ class Workload:
     heads: int = 16
     chunk: int | None = None
     options: Options | None = None
+    packed: bool = False
 
 
 def compile_plan(plan: KernelPlan, target: str, workload: Workload) -> list[Resources]:
@@ -74,7 +80,7 @@ def compile_plan(plan: KernelPlan, target: str, workload: Workload) -> list[Reso
     if is_interpreting():
         raise BackendError("kernels can't be compiled while TRITON_INTERPRET=1", hint="unset it")
     return [
-        _compile(name, kernel, keywords, target) for name, kernel, keywords in recorded_launches(plan, workload, target)
+        compile_launch(name, kernel, keywords, target) for name, kernel, keywords in recorded_launches(plan, workload, target)
     ]
 
 
@@ -87,40 +93,26 @@ def table(records: Iterable[Resources]) -> list[tuple[str, ...]]:
 # ---- recording --------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Recorder:
-    """Stands for a kernel in the launcher: keeps the keywords of its launch."""
-
-    name: str
-    kernel: Any
-    launches: list[tuple[str, Any, dict[str, Any]]]
-
-    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]:
-        def record(**keywords: Any) -> None:
-            self.launches.append((self.name, self.kernel, keywords))
-
-        return record
-
-
 def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list[tuple[str, Any, dict[str, Any]]]:
     """(kernel name, jitted function, launch keywords) of every launch that the plan would make."""
+    import torch
+
     sizes, float32 = _axis_sizes(plan, workload), workload.dtype == "float32"
     chunk = workload.chunk or default_chunk(sizes, float32, plan.form)
-    launch = launcher(plan, Facts.of_sizes(sizes))
+    launch = launcher(plan, Facts.of_sizes(sizes, packed=workload.packed))
     module = import_module(launch.__module__)
-    launches: list[tuple[str, Any, dict[str, Any]]] = []
-    recorders = {k.name: _Recorder(k.name, getattr(module, k.name), launches) for k in plan.kernels}
     keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
     precision = "ieee" if target.startswith("gfx") else module.PRECISION
     inverse = "ieee" if target.startswith("gfx") else module.SHORT_INVERSE
-    scope = {**vars(module), **recorders, "SHORT_INVERSE": inverse}
-    function = type(launch)(launch.__code__, scope, None, launch.__defaults__, launch.__closure__)
-    function.__kwdefaults__ = launch.__kwdefaults__
+    function, launches = recorded(launch, [k.name for k in plan.kernels], runs=False, SHORT_INVERSE=inverse)
     defaults = default_options(plan, sizes, chunk, float32, 64 if target.startswith("gfx") else 32)
     options = {**defaults, **(workload.options or {})}
     keywords |= _meta_given(plan, workload, sizes, keywords.get("chunk", 1))
+    if workload.packed:
+        bounds = torch.empty(workload.batch + 1, dtype=torch.int32, device="meta")
+        keywords |= chunk_table(bounds, workload.batch * workload.time, keywords.get("chunk", 1))
     function(*_meta_tensors(plan, workload, sizes), options=options, precision=precision, **keywords)
-    return launches
+    return [(found.name, found.kernel, dict(found.keywords)) for found in launches]
 
 
 def _axis_sizes(plan: KernelPlan, workload: Workload) -> dict[str, int]:
@@ -157,7 +149,8 @@ def _meta_tensors(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]
 # ---- compiling --------------------------------------------------------------------------------------------------
 
 
-def _compile(name: str, kernel: Any, keywords: dict[str, Any], target: str) -> Resources:
+def compile_launch(name: str, kernel: Any, keywords: dict[str, Any], target: str) -> Resources:
+    """Compiles one launch; Triton keeps it, so that the launch itself finds it. Raises BackendError."""
     names = {p.name for p in kernel.params}
     options = {k: v for k, v in keywords.items() if k not in names}
     source = _source(kernel, {k: v for k, v in keywords.items() if k in names})
@@ -211,6 +204,8 @@ def _source(kernel: Any, values: Mapping[str, Any]) -> Any:
             signature[parameter.name] = kind = "i32"
         if kind == "constexpr":
             constants[parameter.name] = value
+            if isinstance(value, str):  # as a launch has it: kernels compiled here are found by later launches
+                attributes[(position,)] = []
         elif not free and (kind.startswith("*") or value % 16 == 0):
             attributes[(position,)] = [["tt.divisibility", 16]]
     return ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
@@ -225,7 +220,7 @@ def _type(value: Any, is_constant: bool) -> str:
         return "constexpr"
     if _is_int(value):
         return "i32" if -(2**31) <= value < 2**31 else "i64"
-    names = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16"}
+    names = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16", "int32": "*i32"}
     return names[str(value.dtype).removeprefix("torch.")]
 
 

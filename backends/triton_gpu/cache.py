@@ -10,18 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
+from smir.caches import CACHE_VARIABLE, cache_root
 from smir.errors import BackendError
-
-CACHE_VARIABLE = "SMIR_CACHE_DIR"
-
-
-def cache_root() -> Path:
-    """Where packages are kept: `$SMIR_CACHE_DIR`, or the user's cache directory."""
-    if chosen := os.environ.get(CACHE_VARIABLE):
-        return Path(chosen)
-    from platformdirs import user_cache_path
-
-    return user_cache_path("smir")
 
 
 def content_hash(sources: Mapping[str, str]) -> str:

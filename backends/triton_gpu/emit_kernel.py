@@ -10,6 +10,7 @@ from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import HELPERS, Argument, Frame
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
 from smir.backends.triton_gpu.names import comment, identifier, word
+from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, packed_definitions
 from smir.backends.triton_gpu.thin_products import without_thin_products
 from smir.backends.triton_gpu.transposes import without_transposed_products, without_transposed_results
 from smir.ir import tile
@@ -94,7 +95,7 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
     with p.nested(header, _changing(p, loop)) as block:
         for name, text in (
             *definitions,
-            *_chunk_definitions("col_" if loop.scan.order in INNER else ""),
+            *_chunk_definitions("col_" if loop.scan.order in INNER else "", p.frame),
         ):
             block.add(f"{name} = {text}")
         for store in loop.stores:
@@ -131,11 +132,11 @@ def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...
     return "for visited in range(farthest):", (("col_chunk", f"chunk {sign} {step}"),)
 
 
-def _chunk_definitions(prefix: str) -> tuple[tuple[str, str], ...]:
+def _chunk_definitions(prefix: str, frame: Frame) -> tuple[tuple[str, str], ...]:
     """A chunk's number among all, where it starts, how many tokens are left there, and which rows are tokens."""
     chunk = "col_chunk" if prefix else "chunk"
     return (
-        ("there" if prefix else "here", f"sequence * chunks + {chunk}"),
+        ("there" if prefix else "here", f"{frame.first_tile} + {chunk}"),
         (f"{prefix}start", f"tl.cast({chunk} * CHUNK, tl.int64)"),
         (f"{prefix}left", f"time - {chunk} * CHUNK"),
         (f"{prefix}inside", f"row < {prefix}left"),
@@ -176,7 +177,7 @@ def _assemble(frame: Frame, kernel: Kernel, body: Block) -> PrintedKernel:
     text = "\n".join(wrapped(line) for line in lines)
     arguments = [a for group in frame.pointers.values() for a in group]
     arguments = [a for a in arguments if _uses(text, a.name)]
-    sizes = [s for s in RUNTIME_SIZES if _uses(text, s)]
+    sizes = [s for s in (PACKED_SIZES if frame.facts.packed else RUNTIME_SIZES) if _uses(text, s)]
     axis_constants = [n for axis, _ in kernel.roles for n in frame.axis_constants(axis)]
     constants = [c for c in (*CONSTANTS, *axis_constants) if _uses(text, c)]
     signature = [a.name for a in arguments] + sizes + [f"{c}: tl.constexpr" for c in constants]
@@ -225,7 +226,9 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
         lines.append(f"block_of_{word(axis)} = program % blocks_of_{word(axis)}")
         lines.append(f"program = program // blocks_of_{word(axis)}")
     lines.append("head = tl.cast(program % heads, tl.int64)")
-    if kernel.sequential:
+    if frame.facts.packed:
+        lines += packed_definitions(kernel)
+    elif kernel.sequential:
         lines.append("batch = tl.cast(program // heads, tl.int64)")
     else:
         lines.append("chunk = program // heads % chunks")
@@ -234,7 +237,7 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
     lines += [text for _, text in frame.axis_definitions()]
     lines += frame.bases.values()
     if not kernel.sequential:
-        lines += [f"{name} = {text}" for name, text in _chunk_definitions("")]
+        lines += [f"{name} = {text}" for name, text in _chunk_definitions("", frame)]
     return lines
 
 
@@ -255,6 +258,6 @@ def _without_unused(lines: list[str], indent: str) -> list[str]:
     return kept[::-1]
 
 
-_INDEX = frozenset(
+_INDEX = PACKED_INDEX | frozenset(
     "program head batch chunk col_chunk row sequence here there start left inside col_start col_left col_inside".split()
 )

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from smir.backends.triton_gpu.joint_products import JointProduct, joint_products
 from smir.backends.triton_gpu.spelling import Text
 from smir.ir.graph import Node, walk
 from smir.ir.tile import CARRIED, level_dependent
@@ -16,7 +17,12 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     group = _group(p, n)
     arguments = [g.args[0] for g in group]
     members = _changing(arguments)
-    for value in dict.fromkeys(a for m in walk(arguments) if m in members for a in m.args if a not in members):
+    joint = list(joint_products(arguments))
+    for pair in joint:
+        _mirror(p, pair)
+    masks = {m for pair in joint for m in pair.masks}
+    readers = [m for m in walk(arguments) if m in members and m not in masks]
+    for value in dict.fromkeys(a for m in readers for a in m.args if a not in members):
         if value.op != "const":
             p.value(value)
     names = [p.frame.names.new(p.wanted.get(g, "scores")) for g in group]
@@ -28,6 +34,36 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     for g, name in zip(group, names, strict=True):
         p.know(g, name)
     return Text(names[0])
+
+
+def _mirror(p: "TilePrinter", pair: JointProduct) -> None:
+    """The tile of a joint product, mirrored once before the levels."""
+    name = p.frame.names.new("mirrored")
+    p.line(f"{name} = mirrored({p.value(pair.tile).text}, REVERSE={pair.reverse})")
+    p.joint |= {pair.first: (pair, name), pair.second: (pair, name)}
+
+
+def print_joint_product(p: "TilePrinter", n: Node) -> Text:
+    """One of the two parts of a joint product; the first that is needed prints the product."""
+    pair, mirrored = p.joint[n]
+    rows = p.joint_rows.get(pair)
+    if rows is None:
+        queries, keys = pair.second.args[1], pair.first.args[1]
+        rows = p.joint_rows[pair] = p.frame.names.new("product")
+        left = f"same_pair({mirrored}, level).to(PRODUCT)"
+        p.line(f"{rows} = tl.dot({left}, {_mixed(p, queries, keys)}.to(PRODUCT), input_precision=PRECISION)")
+    return Text(f"level_rows({rows}, level, ODD={n is pair.first})")
+
+
+def _mixed(p: "TilePrinter", queries: Node, keys: Node) -> str:
+    """The queries' rows in odd blocks, the keys' in even ones; weights that both have are multiplied once."""
+    for a, weights in _weighted(queries):
+        for b, others in _weighted(keys):
+            if weights is others:
+                return (
+                    f"(pick_rows({p.value(a).text}, {p.value(b).text}, level, REVERSE=False) * {p.value(weights).text})"
+                )
+    return f"pick_rows({p.value(queries).text}, {p.value(keys).text}, level, REVERSE=False)"
 
 
 def print_level_sums(p: "TilePrinter") -> None:

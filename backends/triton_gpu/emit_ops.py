@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.emit_carries import print_initial
-from smir.backends.triton_gpu.emit_levels import level_operands, print_level_sum
+from smir.backends.triton_gpu.emit_levels import level_operands, print_joint_product, print_level_sum
 from smir.backends.triton_gpu.facts import block_name
 from smir.backends.triton_gpu.frame import over
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
@@ -55,6 +55,8 @@ def _power(p: "TilePrinter", n: Node) -> Text:
 
 
 def _dot(p: "TilePrinter", n: Node) -> Text:
+    if n in p.joint:
+        return print_joint_product(p, n)
     a, b = n.args
     return Text(f"tl.dot({p.operand(a, 1, b)}, {p.operand(b, 0, a)}, input_precision=PRECISION)")
 
@@ -159,7 +161,7 @@ def _rotate(p: "TilePrinter", n: Node) -> Text:
 
 def _scan(p: "TilePrinter", n: Node) -> Text:
     args = ", ".join(p.numeric(a).text for a in n.args)
-    return Text(f'scan_rows({args}, KIND="{n["kind"]}", REVERSE={n["reverse"]})')
+    return Text(f'scan_rows({args}, KIND="{n["kind"]}", REVERSE={n["reverse"]}, PRODUCT=PRODUCT)')
 
 
 def _shift(p: "TilePrinter", n: Node) -> Text:

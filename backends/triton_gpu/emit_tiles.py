@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from smir.backends.triton_gpu.emit_levels import level_operands
 from smir.backends.triton_gpu.emit_ops import RULES
 from smir.backends.triton_gpu.frame import Frame
+from smir.backends.triton_gpu.joint_products import JointProduct
 from smir.backends.triton_gpu.naming import suggest
 from smir.backends.triton_gpu.padding import PaddingOf, axis_of
 from smir.backends.triton_gpu.spelling import ATOM, COMPARE, UNARY, Text, number
@@ -52,6 +53,8 @@ class TilePrinter:
         self.inside: list[Set[Node]] = []
         self.wanted: dict[Node, str] = {}
         self.constants: dict[Node, Carry] = {}
+        self.joint: dict[Node, tuple[JointProduct, str]] = {}
+        self.joint_rows: dict[JointProduct, str] = {}
         self.roots = tuple(roots)
         self.uses = Counter(a for n in walk(self.roots) for a in n.args)
         self.uses.update(self.roots)

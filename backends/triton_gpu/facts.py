@@ -13,17 +13,19 @@ class Facts:
     """`exact`: dimension axes whose size is a power of two >= 16, so that blocks need no masks along them.
 
     `grouped`: inputs with fewer heads than others, each of which serves a group of neighbouring heads.
+    `packed`: the batch is one row of sequences of different lengths, whose places a table tells (`packed.py`).
     """
 
     exact: frozenset[str] = frozenset()
     grouped: frozenset[str] = frozenset()
+    packed: bool = False
 
     @staticmethod
-    def of_sizes(sizes: Mapping[str, int], heads: Mapping[str, int] | None = None) -> "Facts":
+    def of_sizes(sizes: Mapping[str, int], heads: Mapping[str, int] | None = None, packed: bool = False) -> "Facts":
         """From the sizes of axes, and the heads of the inputs."""
         most = max((heads or {}).values(), default=1)
         grouped = frozenset(name for name, count in (heads or {}).items() if count != most)
-        return Facts(frozenset(axis for axis, size in sizes.items() if size == padded(size)), grouped)
+        return Facts(frozenset(axis for axis, size in sizes.items() if size == padded(size)), grouped, packed)
 
 
 def padded(size: int, smallest: int = SMALLEST_BLOCK) -> int:

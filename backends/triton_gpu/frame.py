@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.names import Names, word
+from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, PACKED_TABLE
 from smir.backends.triton_gpu.pair_places import dense_address, dense_gradient, dense_mask, pair_address, positions
 from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
 from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols
@@ -16,9 +17,10 @@ from smir.ir.tile_program import Carry, Result
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "cross_pairs edge_row fold_inner fold_outer level_mask level_product logaddexp pair_collect pair_distance "
-    "place_row rotate running_sum running_sum_column running_sum_transposed scan_rows segment_sum shift_rows "
-    "spread_inner spread_outer tanh unit_inverse weighted_level_product"
+    "cross_pairs edge_row exp fold_inner fold_outer level_mask level_product level_rows logaddexp mirrored "
+    "pair_collect pair_distance pick_rows place_row rotate running_sum running_sum_column running_sum_transposed "
+    "same_pair scan_rows segment_sum shift_rows sigmoid spread_inner spread_outer tanh unit_inverse "
+    "weighted_level_product"
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "
@@ -56,6 +58,10 @@ class Frame:
 
     def __post_init__(self) -> None:
         self.symbols = symbols(self.plan)
+        if self.facts.packed:
+            for name in (*PACKED_INDEX, *PACKED_SIZES, *PACKED_TABLE.values()):
+                self.names.new(name)
+            self.pointers["packing"] = [Argument(name, value) for value, name in PACKED_TABLE.items()]
         for axis, _ in self.kernel.roles:
             for name in (
                 block_name(axis),
@@ -69,6 +75,23 @@ class Frame:
         self.lanes = tuple(sorted(a for a in used if len(axis_parts(a)) > 1))
         for name in (name for axis in self.lanes for name in lane_indices(axis)):
             self.names.new(name)
+
+    # ---- packed sequences ---------------------------------------------------------------------------------------
+
+    @property
+    def row_start(self) -> str:
+        """The number of a sequence's first token among all that lie in memory."""
+        return "origin" if self.facts.packed else "batch * time"
+
+    @property
+    def first_tile(self) -> str:
+        """The number of a sequence's first chunk among all for which memory has a tile."""
+        return "places" if self.facts.packed else "sequence * chunks"
+
+    @property
+    def own_tile(self) -> str:
+        """The number of the program's chunk among them."""
+        return "here" if self.facts.packed else "((batch * heads + head) * chunks + chunk)"
 
     # ---- axes ---------------------------------------------------------------------------------------------------
 
@@ -106,7 +129,8 @@ class Frame:
             return positions(node)
         if kind == PAIR:
             pointer = self._pointer(BUFFER_SYMBOL, node["name"])
-            address = pair_address(pointer, self.plan.buffer(node["name"]), node["block"], node["other"])
+            buffer = self.plan.buffer(node["name"])
+            address = pair_address(pointer, buffer, node["block"], node["other"], self.facts.packed)
             return self._read(address, self._masks(rows, cols, None))
         if kind == DENSE:
             return self._read(self._dense_param(node), dense_mask(node["block"], node["other"]))
@@ -142,7 +166,8 @@ class Frame:
     def store_pair(self, target: str, rows: str, cols: str, value: str) -> str:
         """The statement that writes a tile of the current pair of chunks to a buffer or a result."""
         if any(b.name == target for b in self.plan.buffers):
-            address = pair_address(self._pointer(BUFFER_SYMBOL, target), self.plan.buffer(target), ROW, COL)
+            pointer = self._pointer(BUFFER_SYMBOL, target)
+            address = pair_address(pointer, self.plan.buffer(target), ROW, COL, self.facts.packed)
             masks = self._masks(rows, cols, None)
         else:
             address, masks = dense_gradient(self._pointer(OUTPUT, target), COL), dense_mask(ROW, COL)
@@ -151,34 +176,27 @@ class Frame:
     def _result_place(self, result: Result, summed: str | None) -> tuple[str, str | None]:
         """Where a chunk writes its part of a result, and which of its rows have a place there."""
         pointer, rows, cols = self._pointer(OUTPUT, result.name), result.rows, result.cols
-        if summed is not None:
-            return self._summand_place(result, pointer, summed)
+        if summed is not None and result.kind == PARAM:
+            return self._param_summand(result, pointer, summed), None
         if result.name in self.plan.totals:
             return self._dense(pointer, "sequence", rows, cols, False), None
         if result.kind == DENSE:
             return dense_gradient(pointer, ROW), dense_mask(ROW, ROW)
         if result.kind == PARAM:
-            return self._dense(pointer, "((batch * heads + head) * chunks + chunk)", rows, cols, False), None
+            return self._dense(pointer, self.own_tile, rows, cols, False), None
         own, shift = self._token_mask(0, False, rows), result.offset
         if not shift:
-            return self._output_address(pointer, rows, cols), own
+            return self._output_address(pointer, rows, cols, summed=summed), own
         moved = self._token_mask(shift, False, rows)
         start = f"(start {'+' if shift > 0 else '-'} {abs(shift)})"
-        return self._output_address(pointer, rows, cols, start), " & ".join(f"({m})" for m in (own, moved) if m)
+        address = self._output_address(pointer, rows, cols, start, summed)
+        return address, " & ".join(f"({m})" for m in (own, moved) if m)
 
-    def _summand_place(self, result: Result, pointer: str, axis: str) -> tuple[str, str | None]:
-        """Where one block's summand of a result goes: the blocks stand before the result's own dimensions."""
-        rows, cols, own = result.rows, result.cols, self._token_mask(0, False, result.rows)
-        block, blocks = f"block_of_{word(axis)}", f"blocks_of_{word(axis)}"
-        if result.kind == PARAM:
-            part = "sequence" if result.name in self.plan.totals else "((batch * heads + head) * chunks + chunk)"
-            return self._dense(pointer, f"({part} * {blocks} + {block})", rows, cols, False), None
-        if rows != CHUNK or result.offset:
-            raise IRError(f"a sum over blocks of {axis} that is no row for every token: {result.name}")
-        size = _times([s for s in [self._size(cols)] if s != "1"])
-        base = f"{pointer} + (((batch * time + start) * heads + head) * {blocks} + {block}){size}"
-        terms = [base, f"row[:, None] * (heads * {blocks}{size})", *self._index(cols, "[None, :]", "1")]
-        return " + ".join(terms), own
+    def _param_summand(self, result: Result, pointer: str, axis: str) -> str:
+        """Where one block's summand of a parameter's result goes."""
+        part = "sequence" if result.name in self.plan.totals else self.own_tile
+        summand = f"({part} * blocks_of_{word(axis)} + block_of_{word(axis)})"
+        return self._dense(pointer, summand, result.rows, result.cols, False)
 
     def _read(self, address: str, masks: str) -> str:
         return f"tl.load({address}, mask={masks}, other=0.0)" if masks else f"tl.load({address})"
@@ -211,7 +229,8 @@ class Frame:
                 group = Argument(self.names.new(f"{symbol}_group"), f"heads // {symbol}.shape[2]")
                 self.pointers[f"{symbol} group"] = [group]
                 head = f"(head // {group.name})"
-            terms = [f"{index} * {named[i].name}" for i, index in (("b", "batch"), ("h", head)) if i in named]
+            first = ("t", "origin") if self.facts.packed else ("b", "batch")
+            terms = [f"{index} * {named[i].name}" for i, index in (first, ("h", head)) if i in named]
             self.bases[symbol] = f"{base} = {pointer} + {' + '.join(terms)}"
         return self.bases[symbol].split(" ", 1)[0]
 
@@ -271,12 +290,18 @@ class Frame:
         row_step, col_step = ("1", self._size(rows)) if transposed else (self._size(cols), "1")
         return " + ".join([base, *self._index(rows, "[:, None]", row_step), *self._index(cols, "[None, :]", col_step)])
 
-    def _output_address(self, pointer: str, rows: str, cols: str, start: str = "start") -> str:
-        """A tile of a contiguous `[B, T, H, *dims]` tensor."""
+    def _output_address(
+        self, pointer: str, rows: str, cols: str, start: str = "start", summed: str | None = None
+    ) -> str:
+        """A tile of a contiguous `[B, T, H, *dims]` tensor; `summed`: of `[B, T, H, blocks of that axis, *dims]`."""
         sizes = [s for s in (self._size(rows) if rows != CHUNK else "1", self._size(cols)) if s != "1"]
-        base = f"{pointer} + ((batch * time + {start}) * heads + head){_times(sizes)}"
+        place, steps = f"(({self.row_start} + {start}) * heads + head)", sizes
+        if summed is not None:
+            blocks = f"blocks_of_{word(summed)}"
+            place, steps = f"({place} * {blocks} + block_of_{word(summed)})", [blocks, *sizes]
+        base = f"{pointer} + {place}{_times(sizes)}"
         if rows == CHUNK:
-            row_terms = [f"row[:, None] * (heads{''.join(f' * {s}' for s in sizes)})"]
+            row_terms = [f"row[:, None] * (heads{''.join(f' * {s}' for s in steps)})"]
         else:
             row_terms = self._index(rows, "[:, None]", self._size(cols))
         return " + ".join([base, *row_terms, *self._index(cols, "[None, :]", "1")])

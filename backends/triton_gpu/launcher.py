@@ -9,6 +9,7 @@ from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.names import comment, identifier
 from smir.backends.triton_gpu.options import Options, default_options, smallest_blocks
+from smir.backends.triton_gpu.packed import PACKED_TABLE
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -84,7 +85,7 @@ def print_launcher(plan: KernelPlan, kernels: Iterable[PrintedKernel], facts: Fa
         *_exact_checks(axes, facts),
         "    parts = 0 if INTERPRETED else 3 if dtype == torch.float32 else 2",
         *(f"    {line}" for line in _allocations(plan, facts)),
-        *(f"    {line}" for k, p in zip(plan.kernels, printed, strict=True) for line in _call(plan, k, p)),
+        *(f"    {line}" for k, p in zip(plan.kernels, printed, strict=True) for line in _call(plan, k, p, facts)),
         _return(plan, facts),
     ]
     return "\n".join(parts) + "\n"
@@ -178,7 +179,7 @@ def _return(plan: KernelPlan, facts: Facts) -> str:
         total = f"{called[OUTPUT, r.name]}.sum(0)" if r.kind == DENSE else total
         whole = f"{called[OUTPUT, r.name]}.sum(3)" if _blocks(plan, r) else called[OUTPUT, r.name]
         if (like := _grouped(r, facts)) is not None:
-            whole = f"{called[OUTPUT, r.name]}.unflatten(2, ({called[INPUT, like]}.shape[2], -1)).sum(3)"
+            whole = f"{whole}.unflatten(2, ({called[INPUT, like]}.shape[2], -1)).sum(3)"
         found.setdefault(r.tensor, []).append(whole if r.kind == TOKEN else total)
     found |= {b.name: [called[BUFFER, b.name]] for b in saved_buffers(plan)}
     results = ", ".join(f'"{identifier(name)}": {" + ".join(parts)}' for name, parts in found.items())
@@ -196,11 +197,13 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
     states = [called[BUFFER, b.name] for b in given_buffers(plan)]
     states += [f"{called[INITIAL, n]}=None" for n in state_carries(plan)]
     chunk = "" if plan.form == STEP else "chunk=64, "
-    given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *states])
+    table = [*PACKED_TABLE] if facts.packed else []
+    given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *table, *states])
     tokens = [called[INPUT, leaf.name] for leaf in leaves if leaf.kind == TOKEN]
     most = next(called[INPUT, x.name] for x in leaves if x.kind == TOKEN and x.name not in facts.grouped)
     shapes = "\n".join(f"    {_shape(leaf, called[INPUT, leaf.name])}" for leaf in leaves)
-    finals = ", ".join(f"{n} [{', '.join(['B', 'H', *axes])}]" for n, axes in state_shapes(plan).items())
+    rows = "N" if facts.packed else "B"
+    finals = ", ".join(f"{n} [{', '.join([rows, 'H', *axes])}]" for n, axes in state_shapes(plan).items())
     results = ", ".join(f"{r.tensor} [{', '.join([*_LEADING[r.kind], *result_axes(r)])}]" for r in plan.results)
     results = results if is_forward(plan) else f"{{{results}}}"
     unit = "    chunk = 1\n" if plan.form == STEP else ""
@@ -210,8 +213,13 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
 {shapes}
     """
 {unit}    batch, time, heads = {most}.shape[:3]
-    chunks = ceil_div(time, chunk)
+{_PACKED_SIZES if facts.packed else "    chunks = ceil_div(time, chunk)"}
     dtype = dtype or product_type({", ".join(tokens)})'''
+
+
+# Memory and programs for the most chunks that there can be.
+_PACKED_SIZES = """    sequences, chunks = cu_seqlens.shape[0] - 1, sequence_of.shape[0]
+    all_chunks = chunks"""
 
 
 _LEADING = {TOKEN: ("B", "T", "H"), PARAM: ("H",), DENSE: ("H", "T", "T")}
@@ -233,16 +241,16 @@ def _exact_checks(axes: list[str], facts: Facts) -> list[str]:
 def _allocations(plan: KernelPlan, facts: Facts) -> list[str]:
     called = symbols(plan)
     device = f"device={called[INPUT, tensors(plan)[0].name]}.device"
-    lines = []
+    rows, lines = "sequences" if facts.packed else "batch", []
     for state, carry in state_carries(plan).items():
         tile = (carry.cols, carry.rows) if carry.transposed else (carry.rows, carry.cols)
-        shape, name = ", ".join(["batch", "heads", *map(_extent, tile)]), called[INITIAL, state]
+        shape, name = ", ".join([rows, "heads", *map(_extent, tile)]), called[INITIAL, state]
         lines += [f"if {name} is not None:", f"    {name} = {name}.reshape({shape}).contiguous()"]
     for b in (b for b in plan.buffers if b.owner != GIVEN):
         kind = "dtype" if b.dtype == "product" else "torch.float32"
-        lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b)}, dtype={kind}, {device})")
+        lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b, rows)}, dtype={kind}, {device})")
     for state, axes in state_shapes(plan).items():
-        shape = ", ".join(["batch", "heads", *map(_extent, axes)])
+        shape = ", ".join([rows, "heads", *map(_extent, axes)])
         lines.append(f"{called[FINAL, state]} = torch.empty({shape}, dtype=torch.float32, {device})")
     return [*lines, *(f"{called[OUTPUT, r.name]} = {_result_memory(plan, r, facts)}, {device})" for r in plan.results)]
 
@@ -254,7 +262,11 @@ def _result_memory(plan: KernelPlan, r: Result, facts: Facts) -> str:
     if r.kind == PARAM:
         summands = "1" if r.name in plan.totals else "chunks"
         summands = " * ".join([summands, *_blocks(plan, r)])
-        return f"torch.empty(batch, heads, {summands}, {_extent(r.rows)}, {_extent(r.cols)}, dtype=torch.float32"
+        rows, make = "batch", "empty"
+        if facts.packed:
+            # nobody writes the summands of chunks that don't exist
+            rows, make = ("sequences", "empty") if r.name in plan.totals else ("batch", "zeros")
+        return f"torch.{make}({rows}, heads, {summands}, {_extent(r.rows)}, {_extent(r.cols)}, dtype=torch.float32"
     like = r.tensor.removeprefix("d_")
     known = r.tensor != Y and any(leaf.name == like for leaf in tensors(plan))
     kind = f"{symbols(plan)[INPUT, like]}.dtype" if known else "dtype" if r.tensor == Y else "torch.float32"
@@ -284,13 +296,13 @@ def _extent(axis: str) -> str:
     return {CHUNK: "chunk", ONE: "1"}.get(axis) or " * ".join(map(size_name, axis_parts(axis)))
 
 
-def _buffer_shape(b: Buffer) -> str:
+def _buffer_shape(b: Buffer, sequences: str) -> str:
     if b.extent == PER_PAIR:
         return f"batch, heads, chunks, chunks, {_extent(b.rows)}, {_extent(b.cols)}"
     if b.extent == PER_CHUNK:
         return f"batch, heads, chunks, {_extent(b.rows)}, {_extent(b.cols)}"
     if b.extent == PER_SEQUENCE:
-        return f"batch, heads, {_extent(b.rows)}, {_extent(b.cols)}"
+        return f"{sequences}, heads, {_extent(b.rows)}, {_extent(b.cols)}"
     rows = "1" if b.rows == CHUNK else _extent(b.rows)
     return f"batch, time, heads, {rows}, {_extent(b.cols)}"
 
@@ -305,7 +317,7 @@ _CONSTANTS = {
 }
 
 
-def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]:
+def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel, facts: Facts) -> list[str]:
     """The launch of one kernel: blocks of grid axes first, one flat grid (its x axis has no small limit)."""
     values, option = dict(_CONSTANTS), f'options["{printed.name}"]'
     lines, smallest = [f"chosen = dict({option})"], smallest_blocks(kernel)
@@ -316,7 +328,8 @@ def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel) -> list[str]
         if role == GRID:
             lines.append(f'chosen["{block}"] = min(chosen["{block}"], {whole})')
     blocks = [f'ceil_div({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
-    programs = " * ".join(["batch", "heads", *([] if printed.sequential else ["chunks"]), *blocks])
+    rows = "sequences" if facts.packed and printed.sequential else "batch"
+    programs = " * ".join([rows, "heads", *([] if printed.sequential else ["chunks"]), *blocks])
     constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]
     lines.append(f"{printed.name}[({programs},)](")
     lines += [f"    {a.name}={a.value}," for a in printed.arguments]

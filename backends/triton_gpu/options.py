@@ -26,6 +26,8 @@ WIDE_BLOCK, NARROW_BLOCK = 64, 32
 PARALLEL_ELEMENTS, SEQUENTIAL_ELEMENTS = 80 << 10, 32 << 10
 # Elements alive at once from which a kernel gets narrower blocks and eight warps; what narrower blocks have to save.
 ALIVE_ELEMENTS, NARROWER = 52 << 10, 0.85
+# The same for kernels over pairs of chunks, whose every block computes all scores again.
+PAIR_ELEMENTS = 88 << 10
 FREE = frozenset("load const transpose broadcast".split())
 
 Options = dict[str, dict[str, int]]
@@ -78,6 +80,8 @@ def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes
         blocks = _scan_blocks(kernel, blocks, smallest, sizes)
     elif not kernel.loops:
         blocks = _fitting_blocks(kernel, blocks, sizes, weight)
+    elif not kernel.sequential:
+        blocks = _pair_blocks(kernel, blocks, sizes, weight)
     alive = 0 if kernel.loops else _alive(kernel, blocks, sizes, weight)
     kept = sum(_elements(n, blocks, sizes) for n in walk(kernel.roots()) if kernel.sequential and _is_param(n))
     elements = kept + weight * sum(_elements(n, blocks, sizes) for n in walk(kernel.roots()) if n.op not in FREE)
@@ -98,6 +102,13 @@ def _fitting_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, 
     alive = _alive(kernel, blocks, sizes, weight)
     fits = alive <= ALIVE_ELEMENTS or _alive(kernel, narrow, sizes, weight) > NARROWER * alive
     return blocks if fits else narrow
+
+
+def _pair_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, int], weight: int) -> dict[str, int]:
+    """Whole axes in a kernel over pairs of chunks, if registers hold them: its loops over levels leave less of those."""
+    limit = ALIVE_ELEMENTS if any(n.op == "level_sum" for n in walk(kernel.roots())) else PAIR_ELEMENTS
+    whole = {axis: _block(axis, sizes) for axis in blocks}
+    return whole if _alive(kernel, whole, sizes, weight) <= limit else blocks
 
 
 def _alive(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], weight: int) -> int:

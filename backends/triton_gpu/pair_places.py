@@ -36,11 +36,15 @@ def dense_gradient(pointer: str, other: str) -> str:
     return dense_address(matrix, ("time", "1"), ROW, other)
 
 
-def pair_address(pointer: str, buffer: Buffer, block: str, other: str) -> str:
-    """The tile of a contiguous `[B, H, chunks, chunks, rows, cols]` tensor for two chunks."""
+def pair_address(pointer: str, buffer: Buffer, block: str, other: str, packed: bool = False) -> str:
+    """The tile of a contiguous `[B, H, chunks, chunks, rows, cols]` tensor for two chunks.
+
+    In memory the chunks of all `packed` sequences stand side by side.
+    """
     first, second = ("there" if block == COL else "here"), ("col_chunk" if other == COL else "chunk")
     sizes = [_size(axis) for axis in (buffer.rows, buffer.cols)]
-    place = f"{pointer} + ({first} * chunks + {second}) * ({sizes[0]} * {sizes[1]})"
+    total, second = ("all_chunks", f"first_chunk + {second}") if packed else ("chunks", second)
+    place = f"{pointer} + ({first} * {total} + {second}) * ({sizes[0]} * {sizes[1]})"
     rows = "" if buffer.rows == ONE else f" + {_index(buffer.rows)}[:, None] * {sizes[1]}"
     cols = "" if buffer.cols == ONE else f" + {_index(buffer.cols)}[None, :]"
     return place + rows + cols

@@ -12,7 +12,9 @@ from smir.backends.triton_gpu.emit import emit
 from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
+from smir.backends.triton_gpu.limits import check_programs, check_reach, within_reach
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
+from smir.backends.triton_gpu.packed import chunk_tables, most_chunks
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     INITIAL,
@@ -24,7 +26,8 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import TOKEN
+from smir.ir.sizes import CU_SEQLENS
+from smir.ir.tile import DENSE, TOKEN
 from smir.ir.tile_program import OUTPUT as Y
 from smir.ir.tile_program import STEP
 
@@ -64,29 +67,34 @@ def run_triton_results(
 class Launch:
     """A plan that is ready for tensors of certain shapes, types and one device: nothing but the launches is left.
 
-    `inputs` are the names of the tensors in the launcher's order; `buffers` and `initial` its keywords for given
+    `inputs` are names and kinds of the tensors in the launcher's order; `buffers` and `initial` its keywords for given
     buffers and initial states, by name; `keywords` what is the same in every call. Strides may differ between calls.
     """
 
     launch: Callable[..., tuple[Any, dict[str, Tensor]]]
-    inputs: tuple[str, ...]
+    inputs: tuple[tuple[str, str], ...]
     buffers: tuple[tuple[str, str], ...]
     initial: tuple[tuple[str, str], ...]
     keywords: Mapping[str, Any]
     forward: bool
+    packed: bool
+    tokens: int
 
     def __call__(
         self, arrays: Mapping[str, Tensor], states: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """All results by tensor, and the final states. Raises BackendError for a kernel too large for the device."""
-        inputs = [arrays[name] for name in self.inputs]
+        chunk = self.keywords.get("chunk", 1)
+        inputs = [within_reach(arrays[name], kind, chunk) for name, kind in self.inputs]
         given = {keyword: states[name].float() for name, keyword in self.initial if name in states}
         given |= {keyword: arrays[name] for name, keyword in self.buffers}
         try:
             with _on_device(inputs[0]):
+                if self.packed:
+                    given |= chunk_tables(arrays[CU_SEQLENS], self.tokens, chunk)
                 results, final = self.launch(*inputs, **given, **self.keywords)
         except _out_of_resources() as error:
-            hint = f"try chunk={self.keywords.get('chunk', 1) // 2}"
+            hint = f"try chunk={chunk // 2}"
             raise BackendError(f"a kernel is too large for this GPU: {error}", hint=hint) from error
         return {Y: results} if self.forward else results, final
 
@@ -102,15 +110,27 @@ def prepare(
     float32 = dtype.itemsize == 4
     chunk = default_chunk(sizes, float32, plan.form) if chunk is None else chunk
     _check_chunk(plan, chunk)
-    called = symbols(plan)
-    chosen = {**default_options(plan, sizes, chunk, float32, _lanes()), **(options or {})}
+    called, packed = symbols(plan), CU_SEQLENS in arrays
+    if packed and any(leaf.kind == DENSE for leaf in tensors(plan)):
+        hint = "call it for each sequence"
+        raise BackendError("packed sequences with a parameter for every two positions", hint=hint)
+    chosen = {**default_options(plan, sizes, chunk, float32, lanes()), **(options or {})}
+    batch, tokens = next(map(int, arrays[leaf.name].shape[:2]) for leaf in tensors(plan) if leaf.kind == TOKEN)
+    sequences, chunks = batch, batch * -(-tokens // (1 if plan.form == STEP else chunk))
+    if packed:
+        sequences = len(arrays[CU_SEQLENS]) - 1
+        chunks = most_chunks(tokens, sequences, 1 if plan.form == STEP else chunk)
+    check_reach({leaf.name: (leaf.kind, inputs[leaf.name]) for leaf in tensors(plan)}, max(heads.values()), chunk)
+    check_programs(plan, sizes, sequences * max(heads.values()), chunks * max(heads.values()), chosen)
     return Launch(
-        launch=launcher(plan, Facts.of_sizes(sizes, heads)),
-        inputs=tuple(inputs),
+        launch=launcher(plan, Facts.of_sizes(sizes, heads, packed)),
+        inputs=tuple((leaf.name, leaf.kind) for leaf in tensors(plan)),
         buffers=tuple((b.name, called[BUFFER, b.name]) for b in given_buffers(plan)),
         initial=tuple((name, called[INITIAL, name]) for name in state_carries(plan)),
         keywords={"options": chosen, "dtype": dtype} | ({} if plan.form == STEP else {"chunk": chunk}),
         forward=is_forward(plan),
+        packed=packed,
+        tokens=tokens,
     )
 
 
@@ -146,7 +166,7 @@ def _check_tensors(inputs: Mapping[str, Tensor]) -> None:
         if value.dtype not in supported:
             raise BackendError(f"{name} is {value.dtype}", hint="Triton kernels take float32, bfloat16 and float16")
     for name, value in inputs.items():
-        if value.device.type != "cuda" and not is_interpreting():
+        if value.device.type not in ("cuda", "meta") and not is_interpreting():
             hint = "move the tensors to a CUDA device, or use backend='numpy'"
             raise BackendError(f"{name} is on {value.device}; Triton kernels run on a GPU", hint=hint)
     if len({value.device for value in inputs.values()}) > 1:
@@ -161,7 +181,7 @@ def _product_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
     return short.pop() if len(short) == 1 else torch.float32
 
 
-def _lanes() -> int:
+def lanes() -> int:
     """Threads in a warp: AMD's data centre GPUs have 64."""
     import torch
 

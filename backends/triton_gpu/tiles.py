@@ -125,6 +125,31 @@ def pick_rows(queries, keys, level, REVERSE: tl.constexpr):
 
 
 @triton.jit
+def mirrored(a, REVERSE: tl.constexpr):
+    """The part below the diagonal (reverse: above it), and its mirror image on the other side."""
+    C: tl.constexpr = a.shape[0]
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    own = i < j if REVERSE else i > j
+    return tl.where(own, a, tl.trans(a))
+
+
+@triton.jit
+def same_pair(a, level):
+    """Keeps (i, j) in different blocks of one pair of blocks of 2**level rows."""
+    C: tl.constexpr = a.shape[0]
+    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    return tl.where(((i >> level) ^ (j >> level)) == 1, a, 0.0)
+
+
+@triton.jit
+def level_rows(a, level, ODD: tl.constexpr):
+    """Keeps the rows in odd (even) blocks of 2**level rows."""
+    odd = (((tl.arange(0, a.shape[0]) >> level) & 1) == 1)[:, None]
+    kept = odd if ODD else odd == 0
+    return tl.where(kept, a, 0.0)
+
+
+@triton.jit
 def pair_weights(level, C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
     """Row i holds ones for the rows between row i and the boundary of its pair of blocks of 2**level rows."""
     i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
@@ -246,7 +271,13 @@ def compose_maxima(a, x, b, y):
 @triton.jit
 def compose_log_sums(a, x, b, y):
     """First l -> logaddexp(a + l, x), then l -> logaddexp(b + l, y)."""
-    return a + b, logaddexp(b + x, y)
+    return a + b, logaddexp(b + x, y, tl.bfloat16)
+
+
+@triton.jit
+def compose_exact_log_sums(a, x, b, y):
+    """The same where products are float32."""
+    return a + b, logaddexp(b + x, y, tl.float32)
 
 
 @triton.jit
@@ -256,7 +287,7 @@ def is_edge(C: tl.constexpr, REVERSE: tl.constexpr):
 
 
 @triton.jit
-def scan_rows(decay, write, start, KIND: tl.constexpr, REVERSE: tl.constexpr):
+def scan_rows(decay, write, start, KIND: tl.constexpr, REVERSE: tl.constexpr, PRODUCT: tl.constexpr):
     """A state after each row, from the state `start` before the first one (reverse: after the last one)."""
     C: tl.constexpr = write.shape[0]
     N: tl.constexpr = write.shape[1]
@@ -266,13 +297,15 @@ def scan_rows(decay, write, start, KIND: tl.constexpr, REVERSE: tl.constexpr):
     elif KIND == "max":
         write = tl.where(first, tl.maximum(decay + start, write), write)
     else:
-        write = tl.where(first, logaddexp(decay + start, write), write)
+        write = tl.where(first, logaddexp(decay + start, write, PRODUCT), write)
     if N == 1:
         decay, write = tl.reshape(decay, (C,)), tl.reshape(write, (C,))
     if KIND == "sum":
         _, state = tl.associative_scan((decay, write), 0, compose_sums, reverse=REVERSE)
     elif KIND == "max":
         _, state = tl.associative_scan((decay, write), 0, compose_maxima, reverse=REVERSE)
+    elif PRODUCT == tl.float32:
+        _, state = tl.associative_scan((decay, write), 0, compose_exact_log_sums, reverse=REVERSE)
     else:
         _, state = tl.associative_scan((decay, write), 0, compose_log_sums, reverse=REVERSE)
     return tl.reshape(state, (C, N))
@@ -326,15 +359,53 @@ def fold_inner(x, COUNT: tl.constexpr):
 
 
 @triton.jit
-def logaddexp(a, b):
+def logaddexp(a, b, PRODUCT: tl.constexpr):
     """log(e^a + e^b); both may be -inf."""
-    return tl.where(a == b, a + 0.6931471805599453, tl.maximum(a, b) + tl.log(1.0 + tl.exp(-tl.abs(a - b))))
+    sum_of_both = tl.maximum(a, b) + tl.log(1.0 + exp(-tl.abs(a - b), PRODUCT))
+    return tl.where(a == b, a + 0.6931471805599453, sum_of_both)
 
 
 @triton.jit
-def tanh(x):
+def exp(x, PRODUCT: tl.constexpr):
+    """e^x: as exact as float32 where products are, else the GPU's own."""
+    if PRODUCT == tl.float32:
+        power = exact_exp(x)
+    else:
+        power = tl.exp(x)
+    return power
+
+
+@triton.jit
+def exact_exp(x):
+    """e^x to one unit in the last place of float32, with errors that don't lean to one side (Cephes).
+
+    The GPU's own rounds x log2(e) first and is off by up to 6e-8 (2 + |x|), the same way for the same x: in a product of
+    hundreds of equal decays that adds up. 0 at -inf, NaN stays.
+    """
+    inside = tl.where(x < -105.0, -105.0, tl.where(x > 90.0, 90.0, x))
+    # x = n log(2) + r: adding 1.5 * 2^23 rounds to a whole number, which is then in the last bits
+    shifted = inside * 1.4426950408889634 + 12582912.0
+    n = shifted - 12582912.0
+    r = (inside - n * 0.693359375) - n * -2.12194440e-4
+    high = (1.9875691500e-4 * r + 1.3981999507e-3) * r + 8.3334519073e-3
+    power = 1.0 + (r + r * r * (((high * r + 4.1665795894e-2) * r + 1.6666665459e-1) * r + 5.0000001201e-1))
+    # 2^n in two factors: the smallest and the largest results need more than one exponent has room for
+    whole = shifted.to(tl.int32, bitcast=True) - 0x4B400000
+    half = whole >> 1
+    first = ((half + 127) << 23).to(tl.float32, bitcast=True)
+    return power * first * ((whole - half + 127) << 23).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def sigmoid(x, PRODUCT: tl.constexpr):
+    """1 / (1 + e^-x)."""
+    return 1.0 / (1.0 + exp(-x, PRODUCT))
+
+
+@triton.jit
+def tanh(x, PRODUCT: tl.constexpr):
     """Hyperbolic tangent, without cancellation near zero and without overflow far from it."""
-    e = tl.exp(-2.0 * tl.abs(x))
+    e = exp(-2.0 * tl.abs(x), PRODUCT)
     large = (1.0 - e) / (1.0 + e)
     small = tl.abs(x) * (1.0 - x * x * (1.0 / 3.0 - x * x * (2.0 / 15.0)))
     size = tl.where(tl.abs(x) < 0.125, small, large)

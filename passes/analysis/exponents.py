@@ -11,7 +11,7 @@ from smir.ir.graph import Node, reaches, walk
 from smir.ir.interval import INF, REAL, Interval, point
 from smir.ir.mixer import Declaration
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CARRIED, MAX, PARAM, SUM, TOKEN
+from smir.ir.tile import CARRIED, MAX, PARAM, PAST, SUM, TOKEN
 from smir.ir.tile_program import STEP, Carry, TileProgram
 from smir.passes.analysis.exports import opened_exports
 from smir.passes.analysis.maxima import never_positive
@@ -75,8 +75,8 @@ def leaf_intervals(ranges: Mapping[str, Interval]) -> Callable[[Node], Interval]
     """Intervals of loads: inputs are zero outside the sequence, carried tiles and buffers can be anything."""
 
     def leaf(node: Node) -> Interval:
-        promised = ranges.get(node["name"], REAL) if node["kind"] in (TOKEN, PARAM) else REAL
-        return promised.union(ZERO) if node["kind"] == TOKEN else promised
+        promised = ranges.get(node["name"], REAL) if node["kind"] in (TOKEN, PAST, PARAM) else REAL
+        return promised.union(ZERO) if node["kind"] in (TOKEN, PAST) else promised
 
     return leaf
 

@@ -16,6 +16,7 @@ from smir.ir.tile_program import SCAN, STEP, Carry, TileLeaf, TileProgram
 from smir.passes.analysis.tile_cost import elements, operands, total_flops
 from smir.passes.gradients.adjoint_program import needed
 from smir.passes.kernels.crossing import ELEMENT_BYTES, OPERATIONS_PER_BYTE, size
+from smir.passes.kernels.fit_outputs import fixed_nodes, is_dear_tile
 from smir.passes.kernels.partition import partition, partition_values
 
 KEPT, RECOMPUTED, UNUSED = "kept", "recomputed", "unused"
@@ -61,15 +62,18 @@ def training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     shared = set() if pairs else set(adjoint.nodes())
     # the scan form keeps nothing for itself, nor does the step form, whose backward pass would walk the sequence twice
     handed = {c.name for c in forward.carries if c.load in shared and _is_handed(forward, c)}
-    _, values = partition_values(forward, frozenset(handed))
+    inner = (n for n in fixed_nodes(forward.nodes()) if n in shared and is_dear_tile(n))
+    offered = {n: f"inner_{i}" for i, n in enumerate(inner)}
+    _, values = partition_values(forward, frozenset(handed), offered)
     taken = {leaf.name for leaf in adjoint.leaves} | {c.name for c in adjoint.carries}
     decided = _decide({name: value for name, value in values.items() if value in shared}, forward, taken)
     loads = {values[v.name]: tile.buffer(v.given, v.rows, v.cols) for v in decided if v.decision == KEPT}
     reading = _reading(adjoint, loads)
     used = set(reading.nodes())
     final = tuple(v if substitute(values[v.name], loads) in used else replace(v, decision=UNUSED) for v in decided)
-    handed -= {n["name"] for n in (values[v.name] for v in final if v.decision != KEPT) if n.op == "load"}
-    plan, _ = partition_values(forward, frozenset(handed))
+    dropped = [values[v.name] for v in final if v.decision != KEPT]
+    handed -= {n["name"] for n in dropped if n.op == "load"}
+    plan, _ = partition_values(forward, frozenset(handed), {n: x for n, x in offered.items() if n not in dropped})
     return _same_types(TrainingPlan(plan, partition(reading), final))
 
 

@@ -1,7 +1,8 @@
 """Axis roles: which axes of a kernel may be cut into blocks that run in parallel.
 
 An axis is GRID when no operation of the kernel combines its elements (it is never contracted, summed, scanned
-or rotated) and every value the kernel writes or carries has it, so that no two programs compute the same thing.
+or rotated) and every value the kernel writes or carries in time has it, so that no two programs write the same thing.
+What a loop over pairs of chunks carries for itself may be without it: every block's program then has its own.
 """
 
 from collections.abc import Collection
@@ -10,23 +11,31 @@ from dataclasses import replace
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, Store
 from smir.ir.summands import Summands, all_stores, has_axis
-from smir.ir.tile import CHUNK, ONE, axis_parts, combined_axes
+from smir.ir.tile import SIZELESS, TOKEN_AXES, axis_parts, combined_axes
 
 
 def assign_roles(kernel: Kernel, summable: Collection[str] = ()) -> Kernel:
     """The kernel with the role of each of its dimension axes.
 
     Results that are `summable` may get a summand from each block of one more axis, where that is all that keeps a
-    scan's lanes together.
+    scan's lanes, or the columns of a matrix that is carried from token to token, together.
     """
     nodes = list(walk(kernel.roots()))
-    axes = sorted({a for n in nodes for a in _dimensions(n)} - {CHUNK, ONE})
+    axes = sorted({a for n in nodes for a in _dimensions(n)} - SIZELESS)
     mixed = {axis for n in nodes for axis in combined_axes(n)}
     written = [_dimensions(n) for n in _written(kernel)]
     whole = {a for a in axes if a in mixed or any(a not in dimensions for dimensions in written)}
     cut = replace(kernel, roles=tuple((a, FULL if a in whole else GRID) for a in axes))
-    scanned = any(n.op == "scan" for n in nodes) and GRID not in dict(cut.roles).values()
-    return _with_summands(cut, summable) if scanned else cut
+    if GRID in dict(cut.roles).values() or not (any(n.op == "scan" for n in nodes) or _carries_by_token(kernel)):
+        return cut
+    return _with_summands(cut, summable)
+
+
+def _carries_by_token(kernel: Kernel) -> bool:
+    """Whether a kernel carries a matrix, and meets one token at a time."""
+    shapes = [{c.rows, c.cols} for loop in kernel.loops for c in loop.scan.carries if kernel.sequential]
+    by_token = not any(TOKEN_AXES & {n.type.rows, n.type.cols} for n in walk(kernel.roots()))
+    return by_token and any(len(shape - SIZELESS) == 2 for shape in shapes)
 
 
 def _with_summands(kernel: Kernel, summable: Collection[str]) -> Kernel:
@@ -60,7 +69,7 @@ def _is_inner(kernel: Kernel, axis: str) -> bool:
 
 def _written(kernel: Kernel) -> list[Node]:
     stores = [s.value for loop in kernel.loops for s in (*loop.stores, *loop.final_stores)]
-    carries = [c.next for loop in kernel.loops for c in loop.scan.carries]
+    carries = [c.next for loop in kernel.loops for c in loop.scan.carries if kernel.sequential]
     return [*stores, *carries, *(s.value for s in kernel.stores)]
 
 

@@ -52,8 +52,7 @@ def is_too_large(part: Part) -> bool:
 
 
 def _peak(part: Part) -> int:
-    kernel = Kernel(part.name, "", (), tuple(Store(t, v) for t, v in part.values))
-    blocks = {axis: BLOCK for axis, role in assign_roles(kernel).roles if role == GRID}
+    blocks = {axis: BLOCK for axis, role in _roles(part) if role == GRID}
 
     def count(node: Node) -> int:
         return int(elements(node, lambda axis: blocks.get(axis) or size(axis)))
@@ -65,10 +64,11 @@ def _peak(part: Part) -> int:
 
 
 def share_tiles(parts: tuple[Part, ...], name: str) -> tuple[Part, ...]:
-    """The kernels behind one more that makes the dear tiles of `CHUNK x CHUNK` which two or more of them compute."""
-    users = [set(walk(p.roots)) for p in parts]
+    """The kernels behind one more that makes the dear tiles of `CHUNK x CHUNK` which are computed more than once: by
+    two or more of them, or by every block of one that is cut into blocks."""
+    users = [set(walk(p.roots)) for p in parts for _ in range(_copies(p))]
     kept = {v for p in parts if p.keeps for v in p.roots}
-    tiles = [n for n in _fixed(walk(v for p in parts for v in p.roots)) if _is_dear_tile(n) and n not in kept]
+    tiles = [n for n in fixed_nodes(walk(v for p in parts for v in p.roots)) if is_dear_tile(n) and n not in kept]
     tiles = [n for n in tiles if sum(n in nodes for nodes in users) > 1]
     made = {t for p in parts if p.keeps for t, _ in p.values}
     late = reaches((v for p in parts for v in p.roots), lambda n: n.op == "load" and n["name"] in made)
@@ -80,15 +80,24 @@ def share_tiles(parts: tuple[Part, ...], name: str) -> tuple[Part, ...]:
     return (shared, *(p.reading(loads) for p in parts))
 
 
-def _is_dear_tile(node: Node) -> bool:
+def _copies(part: Part) -> int:
+    """How often a kernel computes tiles without an axis that it is cut along: all others have the axis."""
+    return 2 if GRID in dict(_roles(part)).values() else 1
+
+
+def _roles(part: Part) -> tuple[tuple[str, str], ...]:
+    return assign_roles(Kernel(part.name, "", (), tuple(Store(t, v) for t, v in part.values))).roles
+
+
+def is_dear_tile(node: Node) -> bool:
     """Whether keeping a small tile moves fewer bytes than computing it again is worth."""
     if (node.type.rows, node.type.cols) != (CHUNK, CHUNK) or node.op == "transpose" or not is_heavy(node):
         return False
-    work = sum(total_flops(n, size) for n in _fixed(walk([node])) if n.args)
+    work = sum(total_flops(n, size) for n in fixed_nodes(walk([node])) if n.args)
     return bool(2 * elements(node, size) * ELEMENT_BYTES <= work / OPERATIONS_PER_BYTE)
 
 
-def _fixed(nodes: Iterable[Node]) -> list[Node]:
+def fixed_nodes(nodes: Iterable[Node]) -> list[Node]:
     """Those that don't change from level to level."""
     found = list(nodes)
     changing = {n for s in found if s.op == "level_sum" for n in level_dependent(s.args[0])}
@@ -148,7 +157,7 @@ def _without_axis(values: list[Node], axis: str) -> tuple[Node, ...]:
     """The outermost tiles for which the axis was summed over, where whatever is made of them has the axis."""
     nodes = list(walk(values))
     summed = reaches(values, lambda n: removes(n, axis))
-    fixed = set(_fixed(nodes))
+    fixed = set(fixed_nodes(nodes))
     found = [n for n in nodes if n in summed and n in fixed and axis not in (n.type.rows, n.type.cols)]
     return _outermost([n for n in found if n.op != "transpose"])
 

@@ -5,7 +5,7 @@
 are stored or recomputed, whichever moves fewer bytes (`crossing`).
 """
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import networkx as nx
@@ -14,8 +14,8 @@ from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CHUNK, ONE, PARAM, buffer
-from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
+from smir.ir.tile import BUFFER, CHUNK, DENSE, ONE, PARAM, buffer
+from smir.ir.tile_program import CHUNKED, OUTPUT, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
 from smir.passes.kernels.axis_roles import assign_roles
 from smir.passes.kernels.crossing import is_heavy, stored_values
 from smir.passes.kernels.fit_outputs import Part, fit_parts
@@ -28,8 +28,9 @@ from smir.passes.kernels.sums_apart import factors, is_matrix_sum, keeps_too_muc
 class _Builder:
     """The plan under construction; `stored` maps a value to the buffer leaf that holds it.
 
-    `handed` are carries to store before every chunk although nothing in the program needs them later. `apart`: loops
-    keep too much, so that sums of parameters' results get loops of their own, `sums`, after all other kernels.
+    `handed` are carries to store before every chunk although nothing in the program needs them later, `offered` values
+    that whoever makes them stores. `apart`: loops keep too much, so that sums of parameters' results get loops of their
+    own, `sums`, after all other kernels.
     """
 
     program: TileProgram
@@ -37,6 +38,7 @@ class _Builder:
     buffers: dict[str, Buffer] = field(default_factory=dict)
     stored: dict[Node, Node] = field(default_factory=dict)
     handed: frozenset[str] = frozenset()
+    offered: Mapping[Node, str] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
     preps: int = 0
     apart: bool = False
@@ -61,8 +63,8 @@ class _Builder:
         return substitute(value, self.stored)
 
     def launch(self, kernel: Kernel) -> None:
-        rows = [o.result for o in self.program.outputs if o.result.kind == PARAM or o.result.rows == CHUNK]
-        self.kernels.append(assign_roles(kernel, [r.name for r in rows if not r.offset]))
+        results = [o.result for o in self.program.outputs if o.result.kind != DENSE]
+        self.kernels.append(assign_roles(kernel, [r.name for r in results if r.name != OUTPUT]))
 
 
 @dataclass(frozen=True)
@@ -79,16 +81,19 @@ def partition(program: TileProgram) -> KernelPlan:
     return partition_values(program)[0]
 
 
-def partition_values(program: TileProgram, handed: frozenset[str] = frozenset()) -> tuple[KernelPlan, dict[str, Node]]:
+def partition_values(
+    program: TileProgram, handed: frozenset[str] = frozenset(), offered: Mapping[Node, str] | None = None
+) -> tuple[KernelPlan, dict[str, Node]]:
     """The kernels, and by its name the value that each buffer holds, in the program's own terms.
 
-    The carries `handed` get a buffer in any case (not in quadratic form).
+    The carries `handed` get a buffer in any case (not in quadratic form), and so do `offered` values, under these names,
+    that a kernel before the loops computes on its way to others.
     """
     if has_pair_kernels(program):
         return pair_plan(program), {}
-    builder = _built(program, handed)
+    builder = _built(program, handed, offered or {})
     if program.form in (STEP, SCAN) and any(k.loops and keeps_too_much(k) for k in builder.kernels):
-        builder = _built(program, handed, apart=True)
+        builder = _built(program, handed, offered or {}, apart=True)
     leaves = tuple(leaf for leaf in program.leaves if leaf.kind != BUFFER)
     results = tuple(o.result for o in program.outputs)
     buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
@@ -96,9 +101,9 @@ def partition_values(program: TileProgram, handed: frozenset[str] = frozenset())
     return _with_buffer_types(plan), {leaf["name"]: value for value, leaf in builder.stored.items()}
 
 
-def _built(program: TileProgram, handed: frozenset[str], apart: bool = False) -> _Builder:
+def _built(program: TileProgram, handed: frozenset[str], offered: Mapping[Node, str], apart: bool = False) -> _Builder:
     build = {STEP: _step, SCAN: _scan_apart if apart else _step, CHUNKED: _chunked, QUADRATIC: _quadratic}
-    builder = _Builder(program, handed=handed, apart=apart)
+    builder = _Builder(program, handed=handed, offered=offered, apart=apart)
     given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
     builder.buffers |= {b.name: Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given}
     build[program.form](builder)
@@ -232,8 +237,7 @@ def _fit(b: _Builder) -> None:
     """The parallel kernels after the last loop over chunks, in kernels that fit onto the chip."""
     first = max((i + 1 for i, k in enumerate(b.kernels) if k.loops), default=0)
     kernels = b.kernels[first:]
-    scans = any(n.op == "scan" for k in kernels for n in walk(k.roots()))
-    if scans or sum(len(k.stores) for k in kernels) < 2:
+    if any(n.op == "scan" for k in kernels for n in walk(k.roots())):
         return
     written = [(k.name, tuple((s.target, s.value) for s in k.stores)) for k in kernels]
     parts = [Part(name, values, keeps=values[0][0] in b.buffers) for name, values in written]
@@ -241,6 +245,8 @@ def _fit(b: _Builder) -> None:
     for part in fit_parts(parts):
         new = {n: v for n, v in part.values if part.keeps and n not in b.buffers}
         b.buffers |= {n: Buffer(n, v.type.rows, v.type.cols, PER_CHUNK) for n, v in new.items()}
+        made = {leaf: value for value, leaf in b.stored.items()}
+        b.stored |= {substitute(v, made): buffer(n, v.type.rows, v.type.cols) for n, v in new.items()}
         _parallel(b, part.name, list(part.values))
 
 
@@ -261,7 +267,9 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
         # all are computed at once, from what earlier kernels stored
         number, b.preps = b.preps, b.preps + 1
         name = f"prep_{number}" if number else "prep"
-        outputs = tuple(Output.of(f"{name}_value_{i}", v) for i, v in enumerate(chosen))
+        inner = {n: b.offered[n] for n in walk(chosen) if n in b.offered and n not in b.stored and n not in chosen}
+        named = {**inner, **{v: f"{name}_value_{i}" for i, v in enumerate(chosen)}}
+        outputs = tuple(Output.of(called, v) for v, called in named.items())
         _in_pieces(b, name, outputs, b.cuts() if number and len(b.cuts()) > 1 else [])
         for o in outputs:
             b.keep(o.result.name, o.value)

@@ -12,10 +12,8 @@ from smir.ir.formula import formula
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import GIVEN, OWN, PER_CHUNK, PER_PAIR, SAVED, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, CARRIED
-from smir.ir.tile_program import Output, Scan, TileProgram
+from smir.ir.tile_program import INNER, Output, Scan, TileProgram
 from smir.passes.kernels.axis_roles import assign_roles
-
-INNER = ("earlier", "later")
 
 
 def has_pair_kernels(program: TileProgram) -> bool:

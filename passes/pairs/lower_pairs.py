@@ -1,33 +1,37 @@
 """Pair IR to the quadratic form: every row chunk meets itself, then earlier and later column chunks.
 
 The row chunk's own part is where the carries start; one scan visits earlier chunks, nearest first, so that sums between
-the two positions grow chunk by chunk, another later ones. Chunks farther away than any mask admits are not visited.
+the two positions grow chunk by chunk, of a segment another one goes on with what is before it, a third visits later
+ones. Chunks farther away than any mask admits are not visited.
 """
 
 from collections.abc import Mapping
 
 from smir.ir import tile
-from smir.ir.graph import Node, make, walk
+from smir.ir.graph import Node, make, substitute, walk
 from smir.ir.pairs import SOFTMAX, PairProgram, PairRead
 from smir.ir.tile import CHUNK
 from smir.ir.tile_program import OUTPUT, QUADRATIC, Carry, Output, Scan, TileProgram
 from smir.passes.pairs.pair_terms import LOWEST, Partial, Region, Term, regions, scan_orders, width
+from smir.passes.pairs.pair_tiles import Between
 from smir.passes.tiles.leaves import with_leaves
 from smir.passes.tiles.rowwise import Rowwise
 from smir.passes.tiles.simplify_tiles import simplify
 
 
-def lower_pairs(program: PairProgram, kernel: str = "output") -> TileProgram:
+def lower_pairs(program: PairProgram, kernel: str = "output", past: bool = False) -> TileProgram:
     """The quadratic form of a masked operator. Raises FormError for formulas that no tile expresses.
 
-    For every read `name` it exports what a backward pass needs: `name_value`, and of a softmax `name_log`.
+    For every read `name` it exports what a backward pass needs: `name_value`, and of a softmax `name_log`. With `past`,
+    the sequence is a segment, and its rows also meet the tokens before it.
     """
-    known = regions(program)
+    known = regions(program, past)
     running = {r.name: _start(r, known["own"].terms.get(r.name)) for r in program.reads}
     scans = []
     for region, order in scan_orders():
         if region in known:
-            scan, running = _scan(known[region], order, kernel, running, program.reads)
+            passed = known["earlier"].between if region == "past" else {}
+            scan, running = _scan(known[region], order, kernel, running, program.reads, passed)
             scans.append(scan)
     scans = scans or [Scan("earlier", (), kernel=kernel, reach=0)]
     exports = tuple(e for r in program.reads for e in _exports(r, running[r.name]))
@@ -35,6 +39,26 @@ def lower_pairs(program: PairProgram, kernel: str = "output") -> TileProgram:
     output = output_tile(program, {r.name: _value(running[r.name]) for r in program.reads})
     made = TileProgram(program.mixer.name, QUADRATIC, (), tuple(scans), (Output.of(OUTPUT, output),))
     return with_leaves(program.mixer, simplify(made))
+
+
+def lower_one_chunk(program: PairProgram) -> TileProgram:
+    """The masked operator with the whole sequence as its only chunk: no scans, T x T tiles.
+
+    No derivative goes through a softmax's largest score. Raises FormError for formulas that no tile expresses.
+    """
+    own = regions(program)["own"].terms
+    running = {r.name: _without_slope(_start(r, own.get(r.name))) for r in program.reads}
+    output = output_tile(program, {r.name: _value(running[r.name]) for r in program.reads})
+    made = TileProgram(program.mixer.name, QUADRATIC, (), (), (Output.of(OUTPUT, output),))
+    return with_leaves(program.mixer, simplify(made))
+
+
+def _without_slope(running: "Running") -> "Running":
+    """A softmax whose sums are relative to a constant."""
+    if not isinstance(running, Partial):
+        return running
+    top = {running.top: tile.pointwise("stop", running.top)}
+    return Partial(*(substitute(part, top) for part in (running.top, running.sum, running.acc)))
 
 
 def output_tile(program: PairProgram, reads: Mapping[str, Node]) -> Node:
@@ -84,11 +108,18 @@ def _start(read: PairRead, term: Term | None) -> Running:
 
 
 def _scan(
-    region: Region, order: str, kernel: str, running: Mapping[str, Running], reads: tuple[PairRead, ...]
+    region: Region,
+    order: str,
+    kernel: str,
+    running: Mapping[str, Running],
+    reads: tuple[PairRead, ...],
+    passed: Mapping[Node, Between],
 ) -> tuple[Scan, dict[str, Running]]:
-    """The scan over one region's chunks, and what the reads are after it."""
-    carries = [Carry(b.load["name"], tile.ONE, tile.ONE, tile.pointwise("add", b.load, b.total))
-               for b in region.between.values()]  # fmt: skip
+    """The scan over one region's chunks, and what the reads are after it; sums between two positions go on from those
+    of the scan that has `passed` nearer chunks."""
+    starts = {column: between.load for column, between in passed.items()}
+    carries = [Carry(b.load["name"], tile.ONE, tile.ONE, tile.pointwise("add", b.load, b.total), start=starts.get(c))
+               for c, b in region.between.items()]  # fmt: skip
     after = dict(running)
     for read in reads:
         term, before = region.terms.get(read.name), running[read.name]

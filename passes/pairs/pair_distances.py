@@ -7,8 +7,10 @@ from smir.ir.graph import Node
 from smir.ir.interval import INF
 from smir.passes.masks.index_formulas import affine
 
-# Where a chunk of columns stands as seen from a chunk of rows.
-OWN, EARLIER, LATER = "own", "earlier", "later"
+# Where a chunk of columns stands as seen from a chunk of rows; PAST is before the segment that the rows belong to.
+OWN, EARLIER, LATER, PAST = "own", "earlier", "later", "past"
+# On which side of the rows columns other than their own stand.
+SIDES = {EARLIER: EARLIER, PAST: EARLIER, LATER: LATER}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,12 @@ class Distances:
         return self if other.low > other.high else Distances(min(self.low, other.low), max(self.high, other.high))
 
 
-REGIONS = {OWN: Distances(), EARLIER: Distances(1.0, INF), LATER: Distances(-INF, -1.0)}
+REGIONS = {
+    OWN: Distances(),
+    EARLIER: Distances(1.0, INF),
+    PAST: Distances(1.0, INF),
+    LATER: Distances(-INF, -1.0),
+}
 
 
 def admitted(mask: Node | None) -> Distances:

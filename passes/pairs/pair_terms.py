@@ -12,7 +12,7 @@ from smir.ir import tile
 from smir.ir.graph import Node
 from smir.ir.pairs import SOFTMAX, PairProgram, PairRead
 from smir.ir.tile import CHUNK, ONE
-from smir.passes.pairs.pair_distances import EARLIER, LATER, OWN, Distances, admitted
+from smir.passes.pairs.pair_distances import EARLIER, LATER, OWN, PAST, SIDES, Distances, admitted
 from smir.passes.pairs.pair_tiles import Between, PairTiles, is_never
 
 p = tile.pointwise
@@ -93,9 +93,12 @@ class Region:
     reach: int | None = None
 
 
-def regions(program: PairProgram) -> dict[str, Region]:
-    """The regions that any read needs, `own` first. Raises FormError for formulas that no tile expresses."""
-    found = {name: _region(program, name) for name in (OWN, EARLIER, LATER)}
+def regions(program: PairProgram, past: bool = False) -> dict[str, Region]:
+    """The regions that any read needs, `own` first; of a segment also the `past` before it.
+
+    Raises FormError for formulas that no tile expresses.
+    """
+    found = {name: _region(program, name) for name in (OWN, EARLIER, LATER, *([PAST] if past else []))}
     return {name: r for name, r in found.items() if r.terms or name == OWN}
 
 
@@ -116,9 +119,14 @@ def _region(program: PairProgram, name: str) -> Region:
 
 
 def _term(read: PairRead, tiles: PairTiles, mask: Node | None) -> Term:
-    scores = tile.broadcast(tiles.number(read.scores), CHUNK, CHUNK)
+    scores = tile.broadcast(tiles.number(read.scores), CHUNK, tiles.columns_axis)
     if mask is not None:
-        scores = p("where", tile.broadcast(mask, CHUNK, CHUNK), scores, _MINUS_INF if read.kind == SOFTMAX else _ZERO)
+        scores = p(
+            "where",
+            tile.broadcast(mask, CHUNK, tiles.columns_axis),
+            scores,
+            _MINUS_INF if read.kind == SOFTMAX else _ZERO,
+        )
     channels = None if read.channels is None else tiles.column(read.channels)
     return Term(read, scores, tiles.column(read.value), channels)
 
@@ -126,11 +134,11 @@ def _term(read: PairRead, tiles: PairTiles, mask: Node | None) -> Term:
 def _meets(distances: Distances, region: str) -> bool:
     if region == OWN:
         return True
-    return distances.high >= 1 if region == EARLIER else distances.low <= -1
+    return distances.high >= 1 if SIDES[region] == EARLIER else distances.low <= -1
 
 
 def _reach(distances: Distances, region: str) -> int | None:
-    farthest = distances.high if region == EARLIER else -distances.low
+    farthest = distances.low * -1 if region == LATER else distances.high
     return None if farthest == float("inf") else int(farthest)
 
 
@@ -141,4 +149,4 @@ def width(read: PairRead) -> str:
 
 def scan_orders() -> Iterator[tuple[str, str]]:
     """The regions of other chunks and the order of scans that visit them from the row chunk."""
-    yield from ((EARLIER, "earlier"), (LATER, "later"))
+    yield from ((EARLIER, "earlier"), (PAST, "past"), (LATER, "later"))

@@ -1,8 +1,9 @@
 """Index formulas as tiles of a chunk of rows (positions i) and a chunk of columns (positions j).
 
 What depends on i is made of ROW loads and stands in rows, what depends on j is made of COL loads and stands in columns,
-also where both are the same chunk (region `own`). A sum over the positions between i and j is cut at the ends of the
-two chunks; what lies between them is a tile of its own (`Between`). All parts are sums of terms, never differences.
+also where both are the same chunk (region `own`); before a segment (region `past`) columns are PAST loads. A sum over
+the positions between i and j is cut at the ends of the two chunks; what lies between them is a tile of its own
+(`Between`). All parts are sums of terms, never differences.
 """
 
 from collections.abc import Mapping
@@ -14,10 +15,12 @@ from smir.ir.graph import Node, walk
 from smir.ir.interval import Interval
 from smir.ir.ops import POINTWISE
 from smir.ir.pairs import PairProgram
-from smir.ir.tile import CHUNK, COL, LOG_ZERO, ONE
+from smir.ir.segment import past_of
+from smir.ir.tile import COL, LOG_ZERO, ONE, token_axis
+from smir.ir.tile import PAST as PAST_BLOCK
 from smir.passes.analysis.exponents import declared_ranges, intervals, leaf_intervals
 from smir.passes.masks.index_formulas import AT_I, AT_J, affine
-from smir.passes.pairs.pair_distances import EARLIER, LATER, OWN, settled
+from smir.passes.pairs.pair_distances import EARLIER, LATER, OWN, PAST, SIDES, settled
 from smir.passes.recognition.pair_weights import at_step, indices
 from smir.passes.tiles.rowwise import Rowwise
 
@@ -38,8 +41,11 @@ class PairTiles:
     def __init__(self, program: PairProgram, region: str) -> None:
         self.program, self.region = program, region
         self.columns = dict(program.vectors)
-        self.ranges: Mapping[str, Interval] = declared_ranges(program.mixer.declarations)
-        self.rows, self.cols = Rowwise(program.mixer), Rowwise(program.mixer, COL)
+        declared = declared_ranges(program.mixer.declarations)
+        self.ranges: Mapping[str, Interval] = declared | {past_of(name): r for name, r in declared.items()}
+        self.columns_block = PAST_BLOCK if region == PAST else COL
+        self.columns_axis = token_axis(self.columns_block)
+        self.rows, self.cols = Rowwise(program.mixer), Rowwise(program.mixer, self.columns_block)
         self.between: dict[Node, Between] = {}
         self.done: dict[Node, Node] = {}
 
@@ -50,19 +56,19 @@ class PairTiles:
         return self.done[formula]
 
     def mask(self, formula: Node | None, every_column: bool) -> Node | None:
-        """Where pairs count: a condition, or None for all of them. Never true for columns beyond the sequence's end.
+        """Where pairs count: a condition, or None for all of them. Never true for columns outside the sequence.
 
         `every_column`: the mask may hold for columns that are later than the row.
         """
         kept = _TRUE if formula is None else self.number(formula)
-        if self.region != EARLIER and every_column:
-            ones = tile.broadcast(_TRUE, CHUNK, ONE)
-            kept = _both(tile.transpose(tile.valid_rows(ones, 0.0, COL)), kept)
+        if self.region == PAST or (self.region != EARLIER and every_column):
+            ones = tile.broadcast(_TRUE, self.columns_axis, ONE)
+            kept = _both(tile.transpose(tile.valid_rows(ones, 0.0, self.columns_block)), kept)
         return None if kept is _TRUE else kept
 
     def column(self, node: Node | None) -> Node:
         """What the columns' positions offer, a row for each; without a node the number 1."""
-        return tile.broadcast(_TRUE, CHUNK, ONE) if node is None else _finite_rows(self.cols, node)
+        return tile.broadcast(_TRUE, self.columns_axis, ONE) if node is None else _finite_rows(self.cols, node)
 
     # ---- formulas -----------------------------------------------------------------------------------------------
 
@@ -71,9 +77,9 @@ class PairTiles:
         if holds is not None:
             return _TRUE if holds else _FALSE
         if f.op == "position":
-            return tile.position() if f["index"] == AT_I else tile.transpose(tile.position(COL))
+            return tile.position() if f["index"] == AT_I else tile.transpose(tile.position(self.columns_block))
         if f.op == "param_at":
-            if f["row"] != AT_I:
+            if f["row"] != AT_I or self.region == PAST:
                 raise self._refuse(f)
             return tile.dense(f["name"])
         if f.op == "sum_range":
@@ -143,7 +149,7 @@ class PairTiles:
         if self.region == OWN:
             segments = tile.segment_sum(self._terms(column, self.rows))
             return segments if side == EARLIER else tile.transpose(segments)
-        if self.region != side:
+        if SIDES[self.region] != side:
             return _FALSE
         here, there = self._terms(column, self.rows), self._terms(column, self.cols)
         reverse = side == LATER

@@ -6,8 +6,23 @@ from dataclasses import replace
 from smir.ir.dims import TIME
 from smir.ir.mixer import PARAM as PARAM_DECLARATION
 from smir.ir.mixer import Declaration, Mixer, matrix_shape
-from smir.ir.tile import BUFFER, CARRIED, CHUNK, DENSE, ONE, PARAM, TOKEN, Tile, axis_parts, lanes
-from smir.ir.tile_program import SCAN, STEP, TileLeaf, TileProgram
+from smir.ir.segment import past_of
+from smir.ir.tile import (
+    BUFFER,
+    CARRIED,
+    CHUNK,
+    DENSE,
+    ONE,
+    PARAM,
+    PAST,
+    PAST_CHUNK,
+    SIZELESS,
+    TOKEN,
+    Tile,
+    axis_parts,
+    lanes,
+)
+from smir.ir.tile_program import QUADRATIC, SCAN, STEP, TileLeaf, TileProgram
 
 
 def with_leaves(mixer: Mixer, program: TileProgram) -> TileProgram:
@@ -20,7 +35,7 @@ def with_needed_leaves(program: TileProgram, candidates: Iterable[TileLeaf]) -> 
     candidates = tuple(candidates)
     loaded = {(n["kind"], n["name"], n.type) for n in program.nodes() if n.op == "load" and n["kind"] != CARRIED}
     leaves = {leaf for leaf in candidates if (leaf.kind, leaf.name, Tile(leaf.rows, leaf.cols)) in loaded}
-    axes = {a for n in program.nodes() for a in _dimensions(n.type)} - {CHUNK, ONE}
+    axes = {a for n in program.nodes() for a in _dimensions(n.type)} - SIZELESS
     for leaf in (leaf for leaf in candidates if leaf.kind != BUFFER and leaf.name not in {x.name for x in leaves}):
         missing = axes - {a for known in leaves if known.kind != BUFFER for a in _dimensions(known)}
         if missing & _dimensions(leaf) or not any(known.kind == TOKEN for known in leaves):
@@ -41,6 +56,10 @@ def _declared(mixer: Mixer, form: str) -> Iterator[TileLeaf]:
             continue
         for axes in _axes(d, kind, form):
             yield TileLeaf(kind, d.name, *axes, d.range)
+    for d in mixer.inputs if form == QUADRATIC else ():
+        rows, cols = map(str, matrix_shape(d.dims))
+        if cols == ONE:
+            yield TileLeaf(PAST, past_of(d.name), PAST_CHUNK, rows, d.range)
 
 
 def _axes(d: Declaration, kind: str, form: str) -> Iterator[tuple[str, str]]:

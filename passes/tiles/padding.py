@@ -1,4 +1,4 @@
-"""What a tile holds in the rows beyond the end of the sequence, where every load is zero.
+"""What a tile holds in the rows beyond the ends of the sequence, where every load is zero.
 
 The algebra of a chunk needs zeros there in what a token writes and in its log decay. Most often they are there
 already (`k * 0`, `1 - exp(0)`); where they are not, `valid_rows` puts them.
@@ -13,7 +13,7 @@ from smir.ir.graph import Node, walk
 from smir.ir.interval import REAL
 from smir.ir.mixer import Declaration
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import SUM, TOKEN
+from smir.ir.tile import PAST, SUM, TOKEN
 
 # Anything: possibly infinite or NaN. A finite number that isn't known is None.
 UNSAFE = math.nan
@@ -46,7 +46,7 @@ class Padding:
 
     def _load(self, node: Node) -> float | None:
         # a delayed token beyond the end is a real one
-        if node["kind"] == TOKEN and node["offset"] >= 0:
+        if node["kind"] == PAST or (node["kind"] == TOKEN and node["offset"] >= 0):
             return 0.0
         return UNSAFE if node["name"] in self.infinite else None
 

@@ -1,8 +1,9 @@
 """Per-token expressions as chunk tiles: one row for every token.
 
-A per-token column (n x 1) or row (1 x n) of the mixer IR becomes a `CHUNK x n` tile, a constant one a `1 x n` tile;
-a constant matrix stays as declared. Inner products of columns are row sums, a constant matrix times a column is one
-product for the whole chunk, and a per-token matrix exists only where it is applied to a vector at once.
+A per-token column (n x 1) or row (1 x n) of the mixer IR becomes a `CHUNK x n` tile, before a segment `PAST_CHUNK x n`,
+a constant one a `1 x n` tile; a constant matrix stays as declared. Inner products of columns are row sums, a constant
+matrix times a column is one product for the whole chunk, and a per-token matrix exists only where it is applied to a
+vector at once.
 """
 
 from collections.abc import Callable
@@ -14,13 +15,14 @@ from smir.ir.expr import CONST
 from smir.ir.graph import Node
 from smir.ir.mixer import Mixer
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CHUNK, ROW
+from smir.ir.segment import past_of
+from smir.ir.tile import PAST, ROW, token_axis
 from smir.passes.tiles.padding import Padding
 from smir.passes.tiles.row_softmax import masked_softmax
 
 
 class Rowwise:
-    """Translates expressions of one mixer for one block (ROW or COL) of tokens.
+    """Translates expressions of one mixer for one block (ROW, COL or PAST) of tokens.
 
     `reads` gives the tiles of `read` leaves by name, `states` those of elementwise states. Raises FormError, with the
     sub-expression's span, for a per-token matrix that no vector consumes.
@@ -34,6 +36,7 @@ class Rowwise:
         states: Callable[[Node], Node] | None = None,
     ) -> None:
         self.mixer, self.block, self.reads, self.states = mixer, block, reads, states
+        self.axis = token_axis(block)
         self.padding = Padding(mixer.declarations)
         self.done: dict[Node, Node] = {}
 
@@ -46,7 +49,7 @@ class Rowwise:
     def rows(self, node: Node) -> Node:
         """The same with a row for every token, constants repeated."""
         found = self.vector(node)
-        return tile.broadcast(found, CHUNK, found.type.cols)
+        return tile.broadcast(found, self.axis, found.type.cols)
 
     # ---- vectors ------------------------------------------------------------------------------------------------
 
@@ -67,7 +70,9 @@ class Rowwise:
         return tile.param(node["name"], tile.ONE, str(_length(node)))
 
     def _input(self, node: Node) -> Node:
-        return tile.token(node["name"], CHUNK, str(_length(node)), node["offset"], self.block)
+        if self.block == PAST:
+            return tile.past(past_of(node["name"]), str(_length(node)))
+        return tile.token(node["name"], self.axis, str(_length(node)), node["offset"], self.block)
 
     def _position(self, node: Node) -> Node:
         return tile.position(self.block)
@@ -125,8 +130,8 @@ class Rowwise:
     def _rotate(self, node: Node) -> Node:
         theta, a = node.args
         angles, vector = self.vector(theta), self.vector(a)
-        if angles.type.rows == CHUNK:
-            vector = tile.broadcast(vector, CHUNK, vector.type.cols)
+        if angles.type.rows == self.axis:
+            vector = tile.broadcast(vector, self.axis, vector.type.cols)
         return tile.rotate(angles, vector, axis=1, inverse=node["inverse"])
 
     # ---- matrices -----------------------------------------------------------------------------------------------
@@ -164,7 +169,7 @@ class Rowwise:
         angles = self.vector(theta)
 
         def turn(v: Node, inverse: bool) -> Node:
-            wide = tile.broadcast(v, CHUNK, v.type.cols) if angles.type.rows == CHUNK else v
+            wide = tile.broadcast(v, self.axis, v.type.cols) if angles.type.rows == self.axis else v
             return tile.rotate(angles, wide, axis=1, inverse=inverse)
 
         if transposed:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from math import lcm, prod
 
 from smir.errors import IRError
 
@@ -73,15 +74,12 @@ class Dim:
         return self * Dim.number(1 / dict(other.terms)[()])
 
     def size(self, sizes: Mapping[str, int]) -> int:
-        """The number, given the sizes of the names. Raises IRError when it is no positive integer."""
-        total = Fraction(0)
-        for m, c in self.terms:
-            for n in m:
-                c *= sizes[n]
-            total += c
-        if total.denominator != 1 or total < 1:
-            raise IRError(f"dimension {self} would be {total}")
-        return int(total)
+        """The number, given the sizes of the names (also symbolic ones). Raises IRError when it is no positive integer."""
+        common = lcm(*(c.denominator for _, c in self.terms))
+        total = sum(int(c * common) * prod(sizes[n] for n in m) for m, c in self.terms)
+        if total % common or total < common:
+            raise IRError(f"dimension {self} would be {total if common == 1 else Fraction(total, common)}")
+        return total // common
 
     def __str__(self) -> str:
         return "+".join(_monomial(m, c) for m, c in reversed(self.terms)).replace("+-", "-") or "0"

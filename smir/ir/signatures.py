@@ -55,6 +55,7 @@ MIXER_OPS: dict[str, Signature] = {
 
 _LOADS: dict[str, Mapping[str, type]] = {
     tile.TOKEN: {"kind": str, "name": str, "offset": int, "block": str},
+    tile.PAST: {"kind": str, "name": str, "block": str},
     tile.PARAM: {"kind": str, "name": str},
     tile.CARRIED: {"kind": str, "name": str},
     tile.BUFFER: {"kind": str, "name": str, "block": str},

@@ -1,12 +1,14 @@
 """Sizes of dimension names, found from the shapes of arrays."""
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
+from math import lcm, prod
 
 from smir.ir.dims import TIME, Dim
 from smir.ir.mixer import INPUT, Declaration
 
 TIME_NAME = str(TIME)
+# The keyword of a call with packed sequences, and the name under which its array goes to kernels; no input has it.
+CU_SEQLENS = "cu_seqlens"
 
 
 def solve_dim(dim: Dim, size: int, sizes: Mapping[str, int]) -> tuple[str, int] | None:
@@ -19,18 +21,17 @@ def solve_dim(dim: Dim, size: int, sizes: Mapping[str, int]) -> tuple[str, int] 
     if len(open_names) != 1:
         return None
     (name,) = open_names
-    slope, rest = Fraction(0), Fraction(size)
+    common = lcm(*(c.denominator for _, c in dim.terms))
+    slope, rest = 0, size * common
     for monomial, c in dim.terms:
         if monomial.count(name) > 1:
             return None
-        for other in monomial:
-            c *= sizes.get(other, 1)
+        factor = int(c * common) * prod(sizes.get(other, 1) for other in monomial)
         if name in monomial:
-            slope += c
+            slope += factor
         else:
-            rest -= c
-    value = rest / slope if slope else Fraction(0)
-    return (name, int(value)) if value.denominator == 1 and value >= 1 else None
+            rest -= factor
+    return (name, rest // slope) if slope and rest % slope == 0 and rest // slope >= 1 else None
 
 
 def solve_sizes(pairs: Iterable[tuple[Dim, int]], known: Mapping[str, int]) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Tile IR: values on 2-D tiles with named axes. The scans over chunks around them are in `tile_program`.
 
-A tile's axes are dimension names (`K`, `V`, `K/2`, `1`) or `CHUNK`, the tokens of the current chunk. A per-token
-vector is a row: `CHUNK x K`; a carried state is `K x V`. A per-token matrix is a row too, with all its entries as
-lanes: `CHUNK x K.V`. Pointwise operations broadcast axes `1`.
+A tile's axes are dimension names (`K`, `V`, `K/2`, `1`) or `CHUNK`, the tokens of the current chunk (`PAST_CHUNK`: of a
+chunk of the tokens before a segment). A per-token vector is a row: `CHUNK x K`; a carried state is `K x V`. A per-token
+matrix is a row too, with all its entries as lanes: `CHUNK x K.V`. Pointwise operations broadcast axes `1`.
 
 Level-dependent values: `level_mask` and `pair_distance` mean something only below a `level_sum`, which adds its
 argument over all levels s = 1, 2, 4, .. < C of the binary tree over a chunk's rows ("the mixed tile" in
@@ -16,11 +16,15 @@ from smir.errors import IRError
 from smir.ir.graph import Node, make, walk
 from smir.ir.ops import POINTWISE
 
-CHUNK, ONE = "@C", "1"
+CHUNK, PAST_CHUNK, ONE = "@C", "@P", "1"
+# Axes of tokens, and axes that no tensor tells the size of.
+TOKEN_AXES, SIZELESS = frozenset({CHUNK, PAST_CHUNK}), frozenset({CHUNK, PAST_CHUNK, ONE})
 TOKEN, PARAM, CARRIED, BUFFER = "token", "param", "carried", "buffer"
 # Of pairs: the number of a token, a parameter declared T x T, memory with a tile for every two chunks.
 POSITION, DENSE, PAIR = "position", "dense", "pair"
 ROW, COL = "row", "col"
+# What a segment's tokens see of those before it: a kind of load, and the block that it loads.
+PAST = "past"
 
 # Stand-in for the log of a decay of exactly zero: e^-16384 is 0 in every float type, and sums stay finite.
 LOG_ZERO = -16384.0
@@ -49,6 +53,11 @@ def token(name: str, rows: str, cols: str, offset: int = 0, block: str = ROW) ->
     return make("load", (), Tile(rows, cols), kind=TOKEN, name=name, offset=offset, block=block)
 
 
+def past(name: str, cols: str) -> Node:
+    """`PAST_CHUNK x K`: the tokens before the segment, of an input that the caller kept; zero before the first."""
+    return make("load", (), Tile(PAST_CHUNK, cols), kind=PAST, name=name, block=PAST)
+
+
 def param(name: str, rows: str, cols: str) -> Node:
     """A parameter: a vector is a row (`1 x K`), a matrix as declared."""
     return make("load", (), Tile(rows, cols), kind=PARAM, name=name)
@@ -65,8 +74,13 @@ def buffer(name: str, rows: str, cols: str, block: str = ROW) -> Node:
 
 
 def position(block: str = ROW) -> Node:
-    """`CHUNK x 1`: the numbers of a chunk's tokens in the sequence, from 1."""
-    return make("load", (), Tile(CHUNK, ONE), kind=POSITION, name=POSITION, block=block)
+    """`CHUNK x 1` (block PAST: `PAST_CHUNK x 1`): the numbers of a chunk's tokens in the sequence, from 1."""
+    return make("load", (), Tile(token_axis(block), ONE), kind=POSITION, name=POSITION, block=block)
+
+
+def token_axis(block: str) -> str:
+    """The axis of a block's tokens."""
+    return PAST_CHUNK if block == PAST else CHUNK
 
 
 def dense(name: str, block: str = ROW, other: str = COL) -> Node:
@@ -153,17 +167,17 @@ def mask(a: Node, kind: str, fill: float = 0.0) -> Node:
 
 
 def valid_rows(a: Node, fill: float = 0.0, block: str | None = None) -> Node:
-    """Rows of tokens beyond the end of the sequence become `fill` (the last chunk may be ragged).
+    """Rows of tokens outside the sequence become `fill`: the last chunk may be ragged, of the past the first one.
 
     `block` says whose rows they are; without it, the block of the loads that `a` is made of.
     """
-    if a.type.rows != CHUNK:
+    if a.type.rows not in TOKEN_AXES:
         raise IRError(f"valid_rows of {a.type}")
     return make("valid_rows", (a,), a.type, fill=float(fill), block=block or block_of(a))
 
 
 def block_of(a: Node) -> str:
-    """Which chunk a tile's rows belong to: ROW unless what its rows are made of is COL."""
+    """Which chunk a tile's rows belong to: ROW unless what its rows are made of is COL or PAST."""
     return _block_along(a, 0, {}) or ROW
 
 
@@ -184,7 +198,7 @@ def _find_block(node: Node, side: int, known: dict[tuple[Node, int], str | None]
         return _block_along(node.args[side], side, known)
     # a square tile made of one column has the same tokens along both sides
     side = 0 if node.op == "segment_sum" else side
-    found = (_block_along(a, side, known) for a in node.args if (a.type.rows, a.type.cols)[side] == CHUNK)
+    found = (_block_along(a, side, known) for a in node.args if (a.type.rows, a.type.cols)[side] in TOKEN_AXES)
     return next((block for block in found if block is not None), None)
 
 

@@ -14,6 +14,8 @@ from smir.ir.tile import TOKEN, carried
 
 # The forms that are tile programs.
 STEP, SCAN, CHUNKED, QUADRATIC = "step", "scan", "chunked", "quadratic"
+# Orders of scans that visit, for the current chunk, other ones.
+INNER = (EARLIER, LATER, BEFORE) = ("earlier", "later", "past")
 # The name of a mixer's output.
 OUTPUT = "y"
 
@@ -45,12 +47,12 @@ class Carry:
 @dataclass(frozen=True)
 class Scan:
     """A loop over chunks: `forward` / `backward` over all, or, in the quadratic form, over the chunks `earlier`
-    (`later`) than the current one, nearest first.
+    (`later`) than the current one, or over the chunks of the `past` before the segment, nearest first.
 
     `exports` are values that a scan hands over per chunk to later scans and to the output, which read them as
     `buffer(name)`. In the step form the output may depend on the last scan's carries only.
 
-    Scans over earlier and later chunks of the same `kernel` see each other's carries; what such a scan exports is made
+    Scans over other chunks of the same `kernel` see each other's carries; what such a scan exports is made
     when it has ended. `each` is stored for every pair of chunks before the carries move on, for `pair_buffer(name)` or
     for the result of that name. They visit only chunks with tokens at most `reach` away from one of the row chunk's,
     and with `inward` the farthest first.

@@ -30,17 +30,31 @@ from smir.ir.tile import (
     ONE,
     PAIR,
     PARAM,
+    PAST,
     POSITION,
     ROW,
+    SIZELESS,
     TOKEN,
     Tile,
     combined_axes,
 )
-from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP, Carry, Result, Scan, TileLeaf, TileProgram
+from smir.ir.tile_program import (
+    BEFORE,
+    CHUNKED,
+    INNER,
+    QUADRATIC,
+    SCAN,
+    STEP,
+    Carry,
+    Result,
+    Scan,
+    TileLeaf,
+    TileProgram,
+)
 from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
 
 FORMS = (STEP, SCAN, CHUNKED, QUADRATIC)
-ORDERS = ("forward", "backward", "earlier", "later")
+IN_TIME = ("forward", "backward")
 Axes = Mapping[str, Tile]
 
 
@@ -71,13 +85,13 @@ def _check_form(form: str, leaves: tuple[TileLeaf, ...], roots: tuple[Node, ...]
     check_nodes(roots, TILE_OPS, Tile)
     check_unique([leaf.name for leaf in leaves], "leaf")
     for leaf in leaves:
-        check_member(leaf.kind, (TOKEN, PARAM, DENSE, BUFFER), f"leaf {leaf.name}")
+        check_member(leaf.kind, (TOKEN, PAST, PARAM, DENSE, BUFFER), f"leaf {leaf.name}")
     for node in walk(roots):
         _check_structure(node)
         blocks = {node.get("block", ROW), node.get("other", ROW)}
-        if blocks - {ROW, COL}:
-            refuse(node, f"a block is {ROW} or {COL}")
-        if COL in blocks and form != QUADRATIC:
+        if blocks - {ROW, COL, PAST}:
+            refuse(node, f"a block is {ROW}, {COL} or {PAST}")
+        if blocks & {COL, PAST} and form != QUADRATIC:
             refuse(node, "only the quadratic form visits other chunks")
         if form == STEP and CHUNK in (node.type.rows, node.type.cols):
             refuse(node, "the step form has one token, no chunk")
@@ -90,7 +104,7 @@ def _check_structure(node: Node) -> None:
         refuse(node, "needs a square tile")
     if node.op == "segment_sum" and node.args[0].type.cols != ONE:
         refuse(node, "needs a column of numbers")
-    if node.op == "load" and node["kind"] not in (TOKEN, PARAM, CARRIED, BUFFER, POSITION, DENSE, PAIR):
+    if node.op == "load" and node["kind"] not in (TOKEN, PAST, PARAM, CARRIED, BUFFER, POSITION, DENSE, PAIR):
         refuse(node, f"{node['kind']!r} is nothing to load")
 
 
@@ -107,15 +121,18 @@ def _check_levels(roots: tuple[Node, ...]) -> None:
 
 
 def _check_scan(scan: Scan, form: str) -> None:
-    check_member(scan.order, ORDERS if form == QUADRATIC else ORDERS[:2], f"the order of a scan in {form} form")
+    orders = (*IN_TIME, *INNER) if form == QUADRATIC else IN_TIME
+    check_member(scan.order, orders, f"the order of a scan in {form} form")
     for carry in scan.carries:
         if carry.next.type != Tile(carry.rows, carry.cols):
             refuse(carry.next, f"carry {carry.name} is {carry.rows} x {carry.cols}")
         if carry.start is not None and carry.start.type != carry.next.type:
             refuse(carry.start, f"carry {carry.name} is {carry.rows} x {carry.cols}")
     pairs = (scan.kernel, scan.each, scan.reach is not None, scan.inward, any(c.start for c in scan.carries))
-    if any(pairs) and scan.order not in ("earlier", "later"):
-        refuse(f"the {scan.order} scan", "only scans over earlier and later chunks know pairs of chunks")
+    if any(pairs) and scan.order not in INNER:
+        refuse(f"the {scan.order} scan", "only scans over other chunks know pairs of chunks")
+    if scan.order == BEFORE and (scan.each or scan.inward):
+        refuse(f"the {scan.order} scan", "nothing is stored for a chunk of the past, and the nearest is visited first")
 
 
 def _carry_axes(scan: Scan) -> dict[str, Tile]:
@@ -236,8 +253,8 @@ def _check_roles(kernel: Kernel) -> None:
     for axis, role in kernel.roles:
         check_member(role, (FULL, GRID), f"the role of axis {axis}")
     grid = {axis for axis, role in kernel.roles if role == GRID}
-    if grid & {CHUNK, ONE}:
-        refuse(f"kernel {kernel.name}", f"axis {min(grid & {CHUNK, ONE})} can't be cut into blocks")
+    if grid & SIZELESS:
+        refuse(f"kernel {kernel.name}", f"axis {min(grid & SIZELESS)} can't be cut into blocks")
     for store in _stores(kernel):
         if store.summed is not None and store.summed not in grid:
             refuse(f"kernel {kernel.name}", f"stores a sum over axis {store.summed}, which it doesn't cut into blocks")

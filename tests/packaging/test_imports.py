@@ -15,6 +15,7 @@ ROOMS = (
     "analysis",
     "expressions",
     "masks",
+    "segments",
     "stabilisation",
     "recognition",
     "tiles",

@@ -1,6 +1,7 @@
 """Kernels in Triton's interpreter, float32, against the numpy program of the same plan."""
 
 from dataclasses import replace
+from math import exp, inf, isnan
 
 import pytest
 
@@ -8,7 +9,14 @@ import smir
 from tests.triton.classes import LIBRARY, forms, marked
 from tests.triton.conftest import Submit
 from tests.triton.specs import SPECS
-from tests.triton.work import Case, compare, compare_gradients, trigonometric_error
+from tests.triton.work import (
+    Case,
+    compare,
+    compare_gradients,
+    exponential_ends,
+    exponential_errors,
+    trigonometric_error,
+)
 
 # How much worse than numpy in float32 a kernel may be: it sums in another order.
 FACTOR = 8.0
@@ -131,3 +139,14 @@ def test_larger_chunks_and_blocks(interpreted: Submit) -> None:
 def test_angles_of_rotations(interpreted: Submit) -> None:
     """As accurate as float32 for angles of more than a thousand turns."""
     assert max(interpreted(trigonometric_error, size).result() for size in (1.0, 100.0, 8000.0)) < 2e-7
+
+
+def test_powers_of_e(interpreted: Submit) -> None:
+    """As exact as float32 over its whole range, and for small decays without a lean that a long product would show."""
+    found = interpreted(exponential_errors).result()
+    assert found["largest"] <= 1.0 and abs(found["mean"]) < 0.02, found
+
+
+def test_powers_of_e_at_the_ends(interpreted: Submit) -> None:
+    *numbers, last = interpreted(exponential_ends).result()
+    assert numbers == [0.0, 0.0, 0.0, 1.0, inf, inf, pytest.approx(exp(88.7), rel=1e-5)] and isnan(last)

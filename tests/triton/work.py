@@ -199,3 +199,17 @@ def trigonometric_error(size: float) -> float:
     from tests.triton.trigonometry import largest_error
 
     return largest_error(size)
+
+
+def exponential_errors() -> dict[str, float]:
+    """Of a kernel's powers of e, in units in the last place."""
+    from tests.triton.exponential import errors
+
+    return errors()
+
+
+def exponential_ends() -> list[float]:
+    """A kernel's powers of e of infinities, large numbers and NaN."""
+    from tests.triton.exponential import at_the_ends
+
+    return at_the_ends()

@@ -1,0 +1,48 @@
+"""Pairs of products on the levels of a chunk that one product computes.
+
+On a level the rows of odd blocks act as queries and those of even blocks as keys. `level_mask(a) @ x` is zero in the
+rows of keys and reads x in them, `level_mask(a.T, reversed) @ z` is zero in the rows of queries and reads z there. So
+both are parts of one product: a mirrored at its diagonal, times the rows of z in odd blocks and of x in even ones.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from smir.ir.graph import Node, walk
+
+
+@dataclass(frozen=True)
+class JointProduct:
+    """`first` is `level_mask(tile) @ first.args[1]`, `second` the one with the transposed tile."""
+
+    tile: Node
+    first: Node
+    second: Node
+
+    @property
+    def masks(self) -> tuple[Node, Node]:
+        return self.first.args[0], self.second.args[0]
+
+    @property
+    def reverse(self) -> bool:
+        """Whether queries stand before their keys."""
+        return bool(self.masks[0]["reverse"])
+
+
+def joint_products(roots: Iterable[Node]) -> Iterator[JointProduct]:
+    """The pairs below these values whose masked tiles nothing else reads."""
+    nodes = list(walk(roots))
+    users: dict[Node, list[Node]] = {}
+    for node in nodes:
+        for a in node.args:
+            users.setdefault(a, []).append(node)
+    products = [n for n in nodes if n.op == "dot" and n.args[0].op == "level_mask" and len(users[n.args[0]]) == 1]
+    by_tile = {(n.args[0].args[0], n.args[0]["reverse"], n.type): n for n in products}
+    for first in products:
+        mask = first.args[0]
+        turned = mask.args[0]
+        if turned.op != "transpose":
+            continue
+        second = by_tile.get((turned.args[0], not mask["reverse"], first.type))
+        if second is not None:
+            yield JointProduct(turned.args[0], second, first)

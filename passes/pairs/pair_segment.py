@@ -1,0 +1,95 @@
+"""Segments of masked operators: which inputs a caller keeps of the tokens before one, how many, and the tile program.
+
+Keys and values stay as they came in: what a formula makes of them (a rotation by the position, an exponential) is made
+again for every segment.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from smir.errors import FormError
+from smir.ir.graph import Node, walk
+from smir.ir.pairs import PairProgram
+from smir.ir.segment import past_of
+from smir.ir.tile import PAST
+from smir.ir.tile_program import BEFORE, TileProgram
+from smir.passes.masks.index_formulas import affine
+from smir.passes.pairs.lower_pairs import lower_pairs
+
+_COMPARISONS = frozenset({"le", "lt", "eq", "ne"})
+
+
+@dataclass(frozen=True)
+class PairCache:
+    """What a caller keeps for later segments: of the inputs in `inputs` the last `tokens` (None: all).
+
+    `absolute`: a weight depends on the number of a position, not on distances alone.
+    """
+
+    inputs: tuple[str, ...]
+    tokens: int | None
+    absolute: bool
+
+
+def lower_segment(program: PairProgram) -> TileProgram:
+    """The quadratic form of a segment of a masked operator that doesn't look ahead: its loads of kind PAST are the
+    tokens before it. Raises FormError for formulas that no tile expresses, and for delayed inputs."""
+    _check_delays(program)
+    made = lower_pairs(program, past=True)
+    # nothing is kept for a backward pass
+    return replace(made, scans=tuple(replace(s, exports=()) for s in made.scans))
+
+
+def pair_cache(program: PairProgram, segment: TileProgram) -> PairCache:
+    """What a segment of this program needs, as `lower_segment` gave it."""
+    past = {leaf.name for leaf in segment.leaves if leaf.kind == PAST}
+    inputs = tuple(d.name for d in program.mixer.inputs if past_of(d.name) in past)
+    reaches = [s.reach for s in segment.scans if s.order == BEFORE]
+    tokens = None if None in reaches else max((r for r in reaches if r is not None), default=0)
+    return PairCache(inputs, tokens, _is_absolute(program))
+
+
+def _check_delays(program: PairProgram) -> None:
+    """A delayed token of the segment's first ones belongs to the past."""
+    mixer = program.mixer
+    delayed = next((n for n in walk(program.roots()) if n.op in ("input", "input_of") and n["offset"]), None)
+    if delayed is not None:
+        raise FormError(
+            f"{mixer.name} reads `{delayed['name']}` of another token beside a sum over positions",
+            mixer.span(delayed) or mixer.span(mixer.output),
+            f"shift `{delayed['name']}` before the mixer, and give it as an input of its own",
+        )
+
+
+# ---- positions --------------------------------------------------------------------------------------------------
+
+
+def _is_absolute(program: PairProgram) -> bool:
+    """Whether moving all positions by the same number could change a weight or a column."""
+    formulas = [f for read in program.reads for f in read.formulas()]
+    columns = [c for read in program.reads for c in read.columns()]
+    steps = (*columns, *(c for _, c in program.vectors), program.output)
+    return any(n.op == "position" for n in walk(steps)) or any(_moves(f) for f in formulas)
+
+
+def _moves(f: Node) -> bool:
+    """Whether an index formula changes when i and j grow by the same number."""
+    if not any(n.op == "position" for n in walk([f])):
+        return False
+    if f.op == "sum_range":
+        # from one position to the other: it moves with them
+        return any(n.op == "position" for n in walk([f.args[2]]))
+    if any(not sum(slopes) for slopes in _slopes(f)):
+        return False
+    return f.op == "position" or any(_moves(a) for a in f.args)
+
+
+def _slopes(f: Node) -> Iterator[tuple[float, ...]]:
+    """How much a formula grows with each position, where that is a number; of a comparison, its two sides' distance."""
+    if f.op in _COMPARISONS:
+        first, second = (affine(a) for a in f.args)
+        gap = first.plus(second, -1.0) if first and second else None
+    else:
+        gap = affine(f)
+    if gap is not None:
+        yield tuple(dict(gap.slopes).values())

@@ -1,0 +1,9 @@
+"""Segments: a sequence in pieces, each of which is given what it needs of the tokens before it.
+
+By its name, what a caller keeps of an input is a tensor `<input>_past` `[B, n, H, *dims]`, its last n tokens.
+"""
+
+
+def past_of(name: str) -> str:
+    """The name of the last tokens of an input before a segment."""
+    return f"{name}_past"

@@ -1,0 +1,158 @@
+"""Compiled mixers as an operator of torch, for whatever traces calls before it runs them.
+
+`torch.compile`, `torch.export`, fake tensors and `make_fx` see one operator for a call, `smir::mix`. Its arguments say
+everything about it, the mixer as IR text: a graph can be kept, and loaded by a process that has imported this module.
+Where autograd looks on, the call falls into its forward and its backward pass (`smir/torch_passes.py`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from smir.array_kinds import has_modes
+from smir.binding import match_arguments
+from smir.compiler import compile_mixer
+from smir.errors import ArgumentError
+from smir.ir.mixer import Mixer
+from smir.ir.parser import parse_ir
+from smir.ir.printer import print_ir
+
+if TYPE_CHECKING:
+    from smir.compiled import CompiledMixer
+
+Tensor = Any
+Tensors = Sequence[Tensor]
+LIBRARY = torch.library.Library("smir", "DEF")
+_MIXERS: dict[str, "CompiledMixer"] = {}
+
+
+# ---- calls ------------------------------------------------------------------------------------------------------
+
+
+def traced_call(
+    mixer: "CompiledMixer",
+    args: tuple[Any, ...],
+    named: dict[str, Any],
+    state: Mapping[str, Any] | None,
+    return_state: bool,
+    cu_seqlens: Any,
+    check_ranges: bool,
+) -> Any:
+    """A call as one operator. Raises what a call raises about names, and ArgumentError for `check_ranges`."""
+    if check_ranges:
+        raise ArgumentError("check_ranges=True in a call that is traced: there are no values to look at",
+                            hint="check them in an eager call")  # fmt: skip
+    state = {} if state is None else state
+    text, order, entries = _settled(mixer, len(args), tuple(named), tuple(state))
+    values = (*args, *named.values(), *state.values())
+    device = next(a.device for a in values if isinstance(a, torch.Tensor))
+    tensors = [_tensor(values[i], device) for i in order]
+    y, *final = torch.ops.smir.mix(tensors, cu_seqlens, list(state), return_state, text)
+    return (y, dict(zip(entries, final, strict=True))) if return_state else y
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _settled(
+    mixer: "CompiledMixer", positional: int, named: tuple[str, ...], state: tuple[str, ...]
+) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
+    """What a call's names settle: the mixer's text, the numbers of the operator's tensors among all values given, and
+    the names of the final states."""
+    count = positional + len(named)
+    given = match_arguments(mixer.spec, range(positional), dict(zip(named, range(positional, count), strict=True)))
+    mixer.call_states.match(dict.fromkeys(state) or None)
+    return described(mixer), (*given.values(), *range(count, count + len(state))), mixer.call_states.names
+
+
+def _tensor(value: Any, device: Any) -> Tensor:
+    """A number as a tensor, as a call makes it."""
+    return torch.full((), value, dtype=torch.float32, device=device) if isinstance(value, (int, float)) else value
+
+
+# ---- mixers as text ---------------------------------------------------------------------------------------------
+
+
+def described(mixer: "CompiledMixer") -> str:
+    """A mixer as text, from which any process can compile it again."""
+    text = json.dumps({"mixer": print_ir(mixer.spec), **mixer.asked})
+    _MIXERS.setdefault(text, mixer)
+    return text
+
+
+def mixer_of(text: str) -> "CompiledMixer":
+    """The mixer that a text describes."""
+    if text not in _MIXERS:
+        from smir.compiled import CompiledMixer
+
+        known = json.loads(text)
+        spec = parse_ir(known.pop("mixer"))
+        assert isinstance(spec, Mixer), "an operator's text describes a mixer"
+        _MIXERS[text] = CompiledMixer(compile_mixer(spec), **known)
+    return _MIXERS[text]
+
+
+# ---- the operator -----------------------------------------------------------------------------------------------
+
+# The arguments in the order of declaration, then the entries of `state` that are named; y, and with `return_state` the
+# final states.
+LIBRARY.define("mix(Tensor[] tensors, Tensor? cu_seqlens, str[] state, bool return_state, str mixer) -> Tensor[]")
+
+
+def _call(
+    tensors: Tensors, cu_seqlens: Tensor | None, state: Sequence[str], return_state: bool, text: str
+) -> list[Tensor]:
+    """The call itself; its own passes are operators where something traces them."""
+    mixer = mixer_of(text)
+    names = [d.name for d in mixer.spec.declarations]
+    given = dict(zip(names, tensors, strict=False))
+    start = dict(zip(state, tensors[len(names) :], strict=True))
+    found = mixer.eager(given, start, cu_seqlens, return_state, False)
+    return [found[0], *found[1].values()] if return_state else [found]
+
+
+def _mix(tensors: Tensors, *rest: Any) -> list[Tensor]:
+    with torch.no_grad():
+        return in_own_memory(_call([t.detach() for t in tensors], *rest), tensors)
+
+
+def in_own_memory(results: Tensors, arguments: Tensors) -> list[Tensor]:
+    """The results as those of an operator have to be: contiguous, and none in another's memory or an argument's."""
+    taken, found = {_memory(a) for a in arguments}, []
+    for result in results:
+        own = result.contiguous()
+        own = own.clone() if _memory(own) in taken else own
+        taken.add(_memory(own))
+        found.append(own)
+    return found
+
+
+def _memory(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage().data_ptr())
+
+
+def _fake_mix(tensors: Tensors, cu_seqlens: Tensor | None, *rest: Any) -> list[Tensor]:
+    """Shapes and types are what the call itself gives for tensors without values."""
+    from smir.torch_passes import fake_packed
+
+    with torch.no_grad():
+        found = _call(tensors, None, *rest) if cu_seqlens is None else fake_packed(_call, tensors, cu_seqlens, *rest)
+        return [f.new_empty(f.shape) for f in found]
+
+
+def _recorded_mix(keys: Any, tensors: Tensors, cu_seqlens: Tensor | None, *rest: Any) -> list[Tensor]:
+    """Where autograd looks on, a call is recorded as an eager one is."""
+    if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
+        with torch._C._AutoDispatchBelowAutograd():
+            below = keys & torch._C._after_autograd_keyset
+            return list(torch.ops.smir.mix.default.redispatch(below, tensors, cu_seqlens, *rest))
+    if cu_seqlens is not None and has_modes():
+        from smir.torch_passes import Recomputed
+
+        return list(Recomputed.apply(_call, cu_seqlens, rest, *tensors))
+    return _call(tensors, cu_seqlens, *rest)
+
+
+LIBRARY.impl("mix", _mix, "CompositeExplicitAutograd")
+LIBRARY.impl("mix", _recorded_mix, "Autograd", with_keyset=True)
+torch.library.register_fake("smir::mix", _fake_mix, lib=LIBRARY)

@@ -1,0 +1,48 @@
+"""A call's forward and backward pass as plans, run with nothing around them: what a trial measures."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from smir.compiler import Compilation, stateless_training_plan, training_plan
+from smir.execution import require_plan
+from smir.ir.kernel import Kernel, KernelPlan
+from smir.ir.tile_program import OUTPUT
+from smir.passes.gradients.adjoint_program import PREFIX
+
+FORWARD, BACKWARD = "forward", "backward"
+Arrays = Mapping[str, Any]
+# Makes one of the plans ready for arrays: of a side (`forward`, `backward`), its plan and its arrays.
+Prepare = Callable[[str, KernelPlan, Arrays], Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """`plans` by side; `kept` says which results of the forward pass the backward pass is given, by their names."""
+
+    plans: Mapping[str, KernelPlan]
+    kept: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def kernels(self) -> dict[tuple[str, str], Kernel]:
+        """All kernels by side and name."""
+        return {(side, k.name): k for side, plan in self.plans.items() for k in plan.kernels}
+
+    def run(self, prepare: Prepare, arrays: Arrays, cotangent: Any) -> dict[str, Any]:
+        """y, and with a backward pass the gradients `d_<name>` for this cotangent of y."""
+        found, _ = prepare(FORWARD, self.plans[FORWARD], arrays)(arrays, {})
+        results = {OUTPUT: found[OUTPUT]}
+        if BACKWARD not in self.plans:
+            return results
+        kept = {given: found[name] for name, given in self.kept.items()}
+        given = {**arrays, **kept, PREFIX + OUTPUT: cotangent}
+        gradients, _ = prepare(BACKWARD, self.plans[BACKWARD], given)(given, {})
+        return results | dict(gradients)
+
+
+def passes(done: Compilation, form: str, wanted: frozenset[str]) -> Passes:
+    """Of a call without initial states; without wanted gradients the forward pass alone."""
+    if not wanted:
+        return Passes({FORWARD: require_plan(done, form)})
+    plan = stateless_training_plan(done, form, wanted) or training_plan(done, form, wanted)
+    return Passes({FORWARD: plan.forward, BACKWARD: plan.backward}, plan.kept)
