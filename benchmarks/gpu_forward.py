@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 import smir
-from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, large_arguments, run
+from benchmarks.gpu_runs import CHECK, TIMES, Task, draw, fast_form, float32_factor, large_arguments, run, starts
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
-from smir.sampling import dimension_names, sample, sample_states
+from smir.sampling import dimension_names, sample
 
 MODULE = "benchmarks.gpu_forward"
 B, T, H = 2, 300, 3
@@ -21,7 +21,7 @@ SIZES = {"K": 64, "V": 128, "N": 16, "M": 32}
 SPEED_SHAPES = ((4, 4096, 16), (1, 32768, 16))
 SPEED_SIZE = 128
 DTYPES = ("float32", "bfloat16")
-STEP_FACTOR, ERASE_FACTOR, FLOOR32, BFLOAT_FACTOR = 2.0, 5.0, 2e-6, 2.0
+FLOOR32, BFLOAT_FACTOR = 2e-6, 2.0
 
 
 def rms(x: Any) -> float:
@@ -34,8 +34,8 @@ def check(name: str) -> Iterator[dict[str, Any]]:
     mixer = smir.compile(name)
     sizes = {name: SIZES.get(name, 64) for name in dimension_names(mixer.spec)}
     for case in ("usual", "extreme"):
-        arrays = sample(mixer.spec, B, T, H, sizes, seed=1, extreme=case == "extreme")
-        states = sample_states(mixer.spec, B, H, sizes, seed=2) if case == "usual" and mixer.spec.states else None
+        arrays = draw(mixer.spec, B, T, H, sizes, seed=1, extreme=case == "extreme")
+        states = starts(mixer, B, H, sizes, seed=2) if case == "usual" else {}
         for dtype in DTYPES:
             yield from _case(name, case, dtype, arrays, states)
 
@@ -63,16 +63,13 @@ def _case(name: str, case: str, dtype: str, arrays: Mapping[str, Any], states: A
         except smir.BackendError as refusal:
             yield {"spec": name, "form": form, "dtype": dtype, "case": case, "refused": str(refusal)}
             continue
-        erases = mixer.compilation.operators is not None and any(
-            o.erases for o in mixer.compilation.operators.operators
-        )
         for key, value in truth.items():
             fine = np.isfinite(value)
             error = rms((found[key] - value)[fine]) / rms(value[fine])
             step.setdefault(key, error)
             rounding = rms((rounded(ideal[key]).double().numpy() - value)[fine]) / rms(value[fine])
             budget = (BFLOAT_FACTOR * rounding if dtype == "bfloat16"
-                      else max((ERASE_FACTOR if erases else STEP_FACTOR) * step[key], FLOOR32))  # fmt: skip
+                      else max(float32_factor(mixer) * step[key], FLOOR32))  # fmt: skip
             yield {"spec": name, "form": form, "dtype": dtype, "case": case, "result": key, "error": error,
                    "budget": budget, "repeats": bool(np.array_equal(found[key], again[key], equal_nan=True)),
                    "passed": bool(error <= budget)}  # fmt: skip

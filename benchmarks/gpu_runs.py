@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
@@ -14,12 +15,19 @@ from typing import Any
 
 import smir
 from smir.ir.mixer import INPUT, Mixer
+from smir.ir.sizes import TIME_NAME
 from smir.ir.tile_program import CHUNKED
-from smir.sampling import dimension_names, sample
+from smir.sampling import dimension_names, sample, sample_states
+from smir.verify import ERASE_FACTOR, STEP_FACTOR
 
 Rows = list[dict[str, Any]]
 CHECK, TIMES = "check", "times"
 DRAWN = 1024
+# Choromanski et al. (2021), section 2: rows of W are normal vectors, and queries and keys are divided by K^(1/4). With
+# a W of norm one all features are the same, and the queries' gradient is what is left of differences of rounded sums.
+SCALES: Mapping[str, Callable[[Mapping[str, int]], Mapping[str, float]]] = {
+    "performer": lambda n: {"q": n["K"] ** 0.25, "k": n["K"] ** 0.25, "W": (n["M"] * n["K"]) ** 0.5}
+}
 
 
 @dataclass(frozen=True)
@@ -142,6 +150,33 @@ def record(out: Path, sizes: str, rows: Rows, tasks: Mapping[str, Task]) -> None
     fresh.replace(out)
 
 
+def float32_factor(mixer: Any) -> float:
+    """How many times the error of the float32 step form a form may make: an erase solves a system."""
+    operators = mixer.compilation.operators
+    return ERASE_FACTOR if operators is not None and any(o.erases for o in operators.operators) else STEP_FACTOR
+
+
+def check_summary(rows: Rows) -> None:
+    """One line per spec: comparisons, those outside, the largest parts of the budgets, results that moved; then why."""
+    print(f"{'spec':<27}{'rows':>6}{'fail':>5}{'float32':>9}{'bf16':>7}{'moved':>6}  of budget; two runs that differ")
+    for spec in sorted({r["spec"] for r in rows}):
+        own = [r for r in rows if r["spec"] == spec and "error" in r]
+        float32, bfloat16 = (worst_share(r for r in own if r["dtype"] == d) for d in ("float32", "bfloat16"))
+        print(f"{spec:<27}{len(own):>6}{sum(not r['passed'] for r in own):>5}{float32:>9.2f}{bfloat16:>7.2f}"
+              f"{sum(not r['repeats'] for r in own):>6}")  # fmt: skip
+    for r in (r for r in rows if "crashed" in r):
+        print(r["spec"], r["crashed"][-500:])
+    for r in [r for r in rows if "error" in r and not r["passed"]][:60]:
+        print("FAIL", *(r[k] for k in ("spec", "form", "dtype", "case", "result")),
+              f"{r['error']:.2e} > {r['budget']:.2e}")  # fmt: skip
+
+
+def worst_share(rows: Iterable[Mapping[str, Any]]) -> float:
+    """The largest ratio of an error to its budget; NaN, where one is, and where there are none."""
+    shares = [r["error"] / r["budget"] for r in rows]
+    return max(shares, key=lambda x: math.inf if math.isnan(x) else x, default=math.nan)
+
+
 def describe(sizes: str) -> dict[str, str]:
     """Card, versions, date and the sizes of the checks."""
     import platform
@@ -154,6 +189,20 @@ def describe(sizes: str) -> dict[str, str]:
             "sizes": sizes}  # fmt: skip
 
 
+def draw(
+    spec: Mixer, B: int, T: int, H: int, sizes: Mapping[str, int], seed: int, extreme: bool = False
+) -> dict[str, Any]:
+    """`sample`'s random arguments, as large as the mixer's own paper has them where that matters."""
+    arrays = sample(spec, B, T, H, sizes, seed, extreme=extreme)
+    scales = SCALES[spec.name](sizes) if spec.name in SCALES else {}
+    return {name: x * scales.get(name, 1.0) for name, x in arrays.items()}
+
+
+def starts(mixer: Any, B: int, H: int, sizes: Mapping[str, int], seed: int) -> dict[str, Any]:
+    """Random initial states of a mixer that a call can go on with; none of one that looks ahead."""
+    return sample_states(mixer.spec, B, H, sizes, seed) if mixer.compilation.lookahead is None else {}
+
+
 def large_arguments(spec: Mixer, shape: tuple[int, int, int], size: Callable[[str], int]) -> dict[str, Any]:
     """Seeded float32 arguments on the GPU, inside the promised ranges: `(B, T, H)` and `size(dimension)`.
 
@@ -163,7 +212,7 @@ def large_arguments(spec: Mixer, shape: tuple[int, int, int], size: Callable[[st
 
     batch, tokens, heads = shape
     torch.manual_seed(0)
-    drawn = sample(spec, 1, DRAWN, 1, {name: size(name) for name in dimension_names(spec)}, seed=3)
+    drawn = draw(spec, 1, DRAWN, 1, {name: size(name) for name in dimension_names(spec)}, seed=3)
     found = {}
     for d in spec.declarations:
         x = torch.from_numpy(drawn[d.name]).float().cuda()
@@ -171,6 +220,6 @@ def large_arguments(spec: Mixer, shape: tuple[int, int, int], size: Callable[[st
             x = x.repeat(batch, tokens // DRAWN, heads, *[1] * (x.ndim - 3))
             x = x * (0.9 + 0.1 * torch.rand_like(x))
         else:
-            x = x.repeat(heads, *[1] * (x.ndim - 1))
+            x = x.repeat(heads, *(tokens // DRAWN if str(dim) == TIME_NAME else 1 for dim in d.dims))
         found[d.name] = x
     return found

@@ -15,15 +15,25 @@ from typing import Any
 import numpy as np
 
 import smir
-from benchmarks.gpu_forward import DTYPES, ERASE_FACTOR, FLOOR32, SPEED_SHAPES, STEP_FACTOR, rms
-from benchmarks.gpu_runs import CHECK, TIMES, Task, fast_form, large_arguments, run, task_of
+from benchmarks.gpu_forward import BFLOAT_FACTOR, DTYPES, FLOOR32, SPEED_SHAPES, rms
+from benchmarks.gpu_runs import (
+    CHECK,
+    TIMES,
+    Task,
+    draw,
+    fast_form,
+    float32_factor,
+    large_arguments,
+    run,
+    starts,
+    task_of,
+)
 from benchmarks.peers import PEERS, has_peers
-from smir.sampling import dimension_names, sample, sample_states
+from smir.sampling import dimension_names
 
 B, T, H = 2, 200, 2
 SIZES = {"N": 16, "M": 32}
 SPEED_SIZE = 128
-BFLOAT_FACTOR = 2.0
 MODULE = "benchmarks.gpu_training"
 PEER, WARM, PEER_WARM = "peer", "warm", "peer_warm"
 WARM_SHAPE = (1, 2048, 16)
@@ -34,8 +44,8 @@ def check(name: str) -> Iterator[dict[str, Any]]:
     mixer = smir.compile(name)
     sizes = {name: SIZES.get(name, 64) for name in dimension_names(mixer.spec)}
     for case in ("usual", "extreme"):
-        arrays = sample(mixer.spec, B, T, H, sizes, seed=1, extreme=case == "extreme")
-        states = sample_states(mixer.spec, B, H, sizes, seed=2) if mixer.spec.states else {}
+        arrays = draw(mixer.spec, B, T, H, sizes, seed=1, extreme=case == "extreme")
+        states = starts(mixer, B, H, sizes, seed=2)
         for dtype in DTYPES:
             yield from _case(mixer, name, case, dtype, arrays, states)
 
@@ -47,7 +57,6 @@ def _case(mixer: Any, name: str, case: str, dtype: str, arrays: Mapping[str, Any
     rounded = {k: _round(v, dtype) for k, v in arrays.items()}
     ideal = gradients(name, first, "numpy", "float64", rounded, states, dtype)
     step = gradients(name, first, "numpy", "float32", arrays, states)
-    erases = mixer.compilation.operators is not None and any(o.erases for o in mixer.compilation.operators.operators)
     for form in mixer.forms:
         found = gradients(name, form, "triton", dtype, arrays, states)
         again = gradients(name, form, "triton", dtype, arrays, states)
@@ -57,8 +66,7 @@ def _case(mixer: Any, name: str, case: str, dtype: str, arrays: Mapping[str, Any
             scale = rms(value[fine]) or 1.0
             error = rms((found[key] - value)[fine]) / scale
             rounding = rms((_round(ideal[key], dtype) - value)[fine]) / scale
-            factor = ERASE_FACTOR if erases else STEP_FACTOR
-            single = max(factor * rms((step[key] - value)[fine]) / scale, FLOOR32)
+            single = max(float32_factor(mixer) * rms((step[key] - value)[fine]) / scale, FLOOR32)
             budget = BFLOAT_FACTOR * rounding if dtype == "bfloat16" else single
             yield {"spec": name, "form": form, "dtype": dtype, "case": case, "result": f"d_{key}", "error": error,
                    "budget": budget, "repeats": bool(np.array_equal(found[key], again[key], equal_nan=True)),

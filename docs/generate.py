@@ -45,6 +45,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "target-limits": measured.target_limits,
     "gpu-errors": measured.gpu_errors,
     "gpu-gradients": measured.gpu_gradients,
+    "gpu-golden": measured.gpu_golden,
     "gpu-long": measured.gpu_long,
     "kernel-resources": measured.kernel_resources,
     "step-vs-chunked": measured.step_vs_chunked,
@@ -53,6 +54,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "compile-time": measured.compile_time,
     "gpu-training-times": measured.gpu_training_times,
     "gpu-examples": measured.gpu_examples,
+    "gpu-packed": measured.gpu_packed,
+    "gpu-large": measured.gpu_large,
 }
 
 

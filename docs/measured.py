@@ -83,6 +83,13 @@ def gpu_gradients() -> str:
     return gpu_errors("gpu_training")
 
 
+def gpu_golden() -> str:
+    """The same for outputs, final states and gradients of the golden vectors."""
+    if not (RESULTS / "gpu_golden.json").exists():
+        return "No run has been recorded. To make one: `python -m benchmarks.gpu_golden`.\n"
+    return gpu_errors("gpu_golden", sorted({r["spec"] for r in results("gpu_golden")[2]}))
+
+
 def gpu_long() -> str:
     """The same for outputs and gradients at the shapes whose times are given, of the specs that were run."""
     return gpu_errors("gpu_long", sorted({r["spec"] for r in results("gpu_long")[2]}))
@@ -131,6 +138,48 @@ def _problem(row: dict[str, Any]) -> str:
         return f"{row['spec']} {what}: refused, {row['refused']}"
     task, _, text = row["crashed"].partition(": ")
     return f"{row['spec']}: the {task} ended early, `{text.strip().splitlines()[-1]}`"
+
+
+def gpu_packed() -> str:
+    """One row per spec: packed sequences against a loop over them, and what packing costs."""
+    if not (RESULTS / "gpu_packed.json").exists():
+        return "No run is recorded: `python -m benchmarks.gpu_packed` makes one.\n"
+    _, machine, rows = results("gpu_packed")
+    headings = ("spec", "forms", "same bits", "of budget, float32", "of budget, bf16", "never waits", "passed",
+                "batch ms", "packed ms", "unequal ms")  # fmt: skip
+    specs = sorted({r["spec"] for r in rows})
+    body = [_packed_row(spec, [r for r in rows if r["spec"] == spec]) for spec in specs]
+    return caption("gpu_packed", "", machine) + table(headings, body, left=2) + _problems(rows)
+
+
+def _packed_row(spec: str, rows: Rows) -> tuple[str, ...]:
+    checks, waits = ([r for r in rows if r.get("case") == case] for case in ("loop", "no wait"))
+    share = [_worst(r["error"] / r["budget"] for r in checks if r["dtype"] == d) for d in gpu.DTYPES]
+    way = {r["way"]: f"{r['forward_ms']:.3f} / {r['both_ms']:.2f}" for r in rows if "way" in r}
+    return (
+        spec,
+        ", ".join(dict.fromkeys(r["form"] for r in checks)),
+        f"{sum(r['equal'] for r in checks)} of {len(checks)}",
+        *(f"{s:.2f}" for s in share),
+        "yes" if all(r["passed"] for r in waits) else "NO",
+        f"{sum(r['passed'] for r in checks)} of {len(checks)}",
+        *(way.get(name, "") for name in ("batch", "equal", "unequal")),
+    )
+
+
+def gpu_large() -> str:
+    """One row per spec and way: whether the last of more than 2^31 elements are what they are alone."""
+    if not (RESULTS / "gpu_large.json").exists():
+        return "No run is recorded: `python -m benchmarks.gpu_large` makes one.\n"
+    _, machine, rows = results("gpu_large")
+    keys = dict.fromkeys((r["spec"], r["form"], r["case"]) for r in rows if "case" in r)
+    body = []
+    for key in keys:
+        own = [r for r in rows if (r["spec"], r.get("form"), r.get("case")) == key]
+        same = f"{sum(r['equal'] for r in own)} of {len(own)}"
+        body.append((*key, f"{own[0]['elements'] / 2**31:.2f}", f"{own[0]['GiB']:.0f}", same))
+    headings = ("spec", "form", "way", "elements / 2^31", "GiB", "results with the same bits")
+    return caption("gpu_large", "", machine) + table(headings, body, left=3) + _problems(rows)
 
 
 def gpu_training_times() -> str:

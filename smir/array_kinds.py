@@ -64,13 +64,18 @@ def is_recording() -> bool:
 def is_traced() -> bool:
     """Whether calls are recorded instead of run: by torch.compile, torch.export, fake tensors, or any dispatch mode."""
     torch = sys.modules.get("torch")
-    return torch is not None and bool(torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack())
+    return torch is not None and bool(torch.compiler.is_compiling() or has_modes())
 
 
 def has_modes() -> bool:
     """Whether operators reach a dispatch mode (fake tensors, tracers, counters) before they reach kernels."""
     torch = sys.modules.get("torch")
     return torch is not None and bool(torch._C._len_torch_dispatch_stack())
+
+
+def is_symbolic(size: Any) -> bool:
+    """Whether a size stands for any number, in a call that is traced."""
+    return not isinstance(size, (int, np.integer))
 
 
 def unreadable(array: Array) -> str | None:
@@ -105,6 +110,31 @@ def to_numpy(array: Array) -> Array:
     return (plain.float() if dtype_of(plain) == "bfloat16" else plain).numpy()
 
 
+def empty(shape: tuple[int, ...], kind: str, dtype: str, device: str) -> Array:
+    """An array whose values are anything."""
+    if kind == NUMPY:
+        return np.empty(shape, dtype)
+    torch = sys.modules["torch"]
+    return torch.empty(shape, dtype=getattr(torch, dtype), device=device)
+
+
+def write(target: Array, values: Array) -> None:
+    """Puts values, numpy's or torch's, into an array."""
+    if isinstance(target, np.ndarray):
+        target[...] = to_numpy(values)
+    else:
+        target.copy_(convert(values, TORCH, dtype_of(values), device_of(target)))
+
+
+def same_memory(a: Array, b: Array) -> bool:
+    """Whether two arrays are views of the same elements, in the same places."""
+    if isinstance(a, np.ndarray) != isinstance(b, np.ndarray) or a.shape != b.shape or a.dtype != b.dtype:
+        return False
+    if isinstance(a, np.ndarray):
+        return bool(a.strides == b.strides and a.__array_interface__["data"] == b.__array_interface__["data"])
+    return bool(a.stride() == b.stride() and a.data_ptr() == b.data_ptr())
+
+
 def convert(array: Array, kind: str, dtype: str, device: str) -> Array:
     """The values as an array of this kind, element type and device; as it is where it already fits."""
     if kind == NUMPY:
@@ -112,3 +142,11 @@ def convert(array: Array, kind: str, dtype: str, device: str) -> Array:
     torch = sys.modules["torch"]
     tensor = torch.from_numpy(np.asarray(array, order="C")) if isinstance(array, np.ndarray) else array
     return tensor.to(device=device, dtype=getattr(torch, dtype))
+
+
+def filled(shape: tuple[int, ...], value: float, kind: str, dtype: str, device: str) -> Array:
+    """An array of one number, made on its device: nothing is copied there."""
+    if kind == NUMPY:
+        return np.full(shape, value, dtype)
+    torch = sys.modules["torch"]
+    return torch.full(shape, value, dtype=getattr(torch, dtype), device=device)

@@ -8,7 +8,7 @@ that numpy computes on, CUDA tensors go to Triton kernels as they are. Imported 
 """
 
 from collections.abc import Collection, Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -39,25 +39,40 @@ def recorded_runner(done: Compilation, backend: Backend, form: str, bound: Bound
     What is computed, kept and later differentiated depends on which tensors require a gradient. Raises FormError for a
     mixer that only runs as written.
     """
-    own = None if bound.states else stateless_training_plan(done, form, bound.recorded)
-    return _Call(
+    names = tuple(bound.arrays), tuple(bound.states)
+    return recorded_call(done, backend, form, chunk, bound.device, *names, bound.recorded)
+
+
+def recorded_call(
+    done: Compilation,
+    backend: Backend,
+    form: str,
+    chunk: int,
+    device: str,
+    arrays: tuple[str, ...],
+    states: tuple[str, ...],
+    recorded: frozenset[str],
+) -> "Call":
+    """The same for arrays and initial states of these names, of which those that are `recorded` get gradients."""
+    own = None if states else stateless_training_plan(done, form, recorded)
+    return Call(
         done=done,
         form=form,
-        plan=own or training_plan(done, form, bound.recorded),
-        with_states=None if own is None else adjoint_plan(done, form, bound.recorded),
-        from_arguments=adjoint_plan(done, form, bound.recorded),
+        plan=own or training_plan(done, form, recorded),
+        with_states=None if own is None else adjoint_plan(done, form, recorded),
+        from_arguments=adjoint_plan(done, form, recorded),
         backend=backend,
         chunk=chunk,
-        device=bound.device,
-        arrays=tuple(bound.arrays),
-        states=tuple(bound.states),
-        final=(*(s.name for s in done.scaled_states.spec.states), *done.scaled_states.members),
+        device=device,
+        arrays=arrays,
+        states=states,
+        final=done.scaled_states.carried_names,
         logs=frozenset(done.scaled_states.members),
     )
 
 
 @dataclass(frozen=True)
-class _Call:
+class Call:
     """What a recorded operation knows beside its tensors: how to run both passes, and the names of the tensors.
 
     It serves every call whose tensors have the same shapes, types, device and recording; `ready` are its two passes,
@@ -119,9 +134,21 @@ class _Call:
             found = self.run(BACKWARD, self.plan.backward, {**arrays, **kept}, states)
         return {n: found[PREFIX + n] for n in self.names if PREFIX + n in found}
 
+    def gradients(self, tensors: Tensors, kept: Tensors, likes: Likes) -> tuple[Tensor, ...]:
+        """Those named in `likes`, in the shapes and types that it has."""
+        found = self.backward(tensors, kept)
+        return tuple(_gradient(found.get(name), like, self.device) for name, like in likes.items())
+
+    def keeping_nothing(self) -> "Call":
+        """The same, whose backward pass starts from the arguments."""
+        plan = TrainingPlan(self.done.plans[self.form], self.from_arguments, ())
+        return replace(self, plan=plan, with_states=None)
+
     def second(self, tensors: Tensors, gradients: Tensors, again: Collection[str]) -> dict[str, Tensor]:
-        """By the names in `again`, which `tensors` has, from the cotangents of gradients. Raises GradientError for
-        tiles that only numpy has."""
+        """The gradients by the names in `again`, which `tensors` has, from the cotangents `gradients` of gradients.
+
+        Raises GradientError where only numpy has tiles that are large enough.
+        """
         if needs_one_chunk(self.done) and self.backend.name != "numpy":
             raise GradientError(
                 f"second derivatives of {self.done.spec.name} take tiles as large as the sequence, which kernels on a "
@@ -155,10 +182,10 @@ class _Call:
 
 
 class _Mixing(torch.autograd.Function):  # type: ignore[misc]
-    """A call. Its arguments are a `_Call` and the tensors in its order, its results y and the final states."""
+    """A call. Its arguments are a `Call` and the tensors in its order, its results y and the final states."""
 
     @staticmethod
-    def forward(ctx: Any, call: _Call, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
         by_name = dict(zip(call.names, tensors, strict=True))
         found, kept = call.forward(by_name)
         ctx.mark_non_differentiable(*(t for name, t in zip(call.final, found[1:], strict=True) if name in call.logs))
@@ -184,23 +211,25 @@ class _Mixing(torch.autograd.Function):  # type: ignore[misc]
         tensors |= {name: c for name, c in zip(call.seeds, rest, strict=True) if c is not None}
         kept = dict(zip(call.plan.kept.values(), saved[len(call.read) :], strict=True))
         likes = {n: like for n, need, like in zip(call.names, needs, ctx.shapes, strict=True) if need}
-        found = iter(_Gradients.apply(call, likes, kept, tuple(tensors), *tensors.values()))
+        if torch.is_grad_enabled():
+            found = iter(_Gradients.apply(call, likes, kept, tuple(tensors), *tensors.values()))
+        else:
+            found = iter(call.gradients(tensors, kept, likes))
         return (None, *(next(found) if need else None for need in needs))
 
 
 class _Gradients(torch.autograd.Function):  # type: ignore[misc]
-    """A backward pass: the gradients named in `likes`, in the shapes and types that it has, as functions of the
-    tensors in the order of `names`. What is kept belongs to these."""
+    """A backward pass that is recorded itself: the gradients named in `likes`, in the shapes and types that it has, as
+    functions of the tensors in the order of `names`. `kept` was made of these in the forward pass."""
 
     @staticmethod
     def forward(
-        ctx: Any, call: _Call, likes: Likes, kept: Tensors, names: tuple[str, ...], *tensors: Tensor
+        ctx: Any, call: Call, likes: Likes, kept: Tensors, names: tuple[str, ...], *tensors: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
         ctx.call, ctx.wanted, ctx.names = call, tuple(likes), names
         ctx.save_for_backward(*tensors)
-        found = call.backward(dict(zip(names, tensors, strict=True)), kept)
-        return tuple(_gradient(found.get(name), like, call.device) for name, like in likes.items())
+        return call.gradients(dict(zip(names, tensors, strict=True)), kept, likes)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:

@@ -20,6 +20,7 @@ from smir.array_kinds import (
     convert,
     device_of,
     dtype_of,
+    filled,
     kind_of,
     promote,
     to_numpy,
@@ -66,7 +67,7 @@ class Fit:
         """The value itself, or a 0-d array of a number."""
         if not isinstance(value, (int, float)):
             return value
-        return convert(np.asarray(float(value)), self.kind, "float64" if self.kind == NUMPY else "float32", self.device)
+        return filled((), float(value), self.kind, "float64" if self.kind == NUMPY else "float32", self.device)
 
     @property
     def state_dtype(self) -> str:

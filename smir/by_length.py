@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 
 from smir.array_kinds import NUMPY, Array, device_of, kind_of, module_of, to_numpy
-from smir.ir.mixer import Mixer
-from smir.passes.stabilisation.scales import LOWEST
-from smir.passes.stabilisation.stabilise import SUFFIX
+from smir.binding import Fit
+from smir.errors import ArgumentError
+from smir.scaled_states import ScaledStates
 
 Arrays = Mapping[str, Array]
 # Calls the mixer with arguments `[n, L, H, ...]` and states `[n, H, ...]`; gives its output and the final states.
 Call = Callable[[Arrays, Arrays], tuple[Array, Arrays]]
 
 
-def run_by_length(call: Call, mixer: Mixer, given: Arrays, states: Arrays, cu_seqlens: Array) -> tuple[Array, Arrays]:
+def run_by_length(
+    call: Call, scaled: ScaledStates, fit: Fit, given: Arrays, states: Arrays, cu_seqlens: Array
+) -> tuple[Array, Arrays]:
     """y `[1, T, H, ...]` and the final states `[N, H, ...]` of packed sequences.
 
-    `given` are the arguments of a call by name, inputs `[1, T, H, ...]`; `states` `[N, H, ...]`.
+    `given` are the arguments of a call by name, inputs `[1, T, H, ...]`; `states` `[N, H, ...]`; both fit the mixer of
+    `scaled` as `fit` says. Raises ArgumentError for a state whose size depends on the length of the sequence.
     """
     bounds = to_numpy(cu_seqlens).astype(np.int64)
     lengths = np.diff(bounds)
-    inputs = {d.name for d in mixer.inputs}
+    inputs = {d.name for d in scaled.spec.inputs}
     places, outputs, members, finals = [], [], [], []
     for length in np.unique(lengths[lengths > 0]):
         own = np.flatnonzero(lengths == length)
@@ -39,10 +42,10 @@ def run_by_length(call: Call, mixer: Mixer, given: Arrays, states: Arrays, cu_se
         finals.append(final)
     if (empty := np.flatnonzero(lengths == 0)).size and finals[0]:
         members.append(empty)
-        finals.append({n: _untouched(mixer, n, a, states, empty) for n, a in finals[0].items()})
+        finals.append(_untouched(scaled, fit, finals[0], states, empty))
     order, whose = np.argsort(np.concatenate(places)), np.argsort(np.concatenate(members))
     y = _rows(_joined(outputs), order)[None]
-    return y, {n: _rows(_joined([f[n] for f in finals]), whose) for n in finals[0]}
+    return y, {n: _rows(_stacked(n, [f[n] for f in finals]), whose) for n in finals[0]}
 
 
 def _cut(array: Array, tokens: Any, sequences: int) -> Array:
@@ -57,24 +60,28 @@ def _rows(array: Array, index: Any) -> Array:
     return array.index_select(0, module_of(array).as_tensor(index, device=device_of(array)))
 
 
+def _stacked(name: str, states: list[Array]) -> Array:
+    """One state of all sequences."""
+    if len({tuple(s.shape[1:]) for s in states}) > 1:
+        raise ArgumentError(f"state {name} of packed sequences has another size for each length",
+                            hint="call the mixer for each sequence where its state is needed")  # fmt: skip
+    return _joined(states)
+
+
 def _joined(arrays: list[Array]) -> Array:
     return module_of(arrays[0]).concatenate(arrays)
 
 
-def _untouched(mixer: Mixer, name: str, like: Array, states: Arrays, empty: Any) -> Array:
-    """A final state of sequences without tokens: the initial one, in the shape and type of others' final states.
-
-    What was given without a log is a mantissa with the log 0; the log of zero is very low.
-    """
-    if name in states:
-        return _rows(states[name], empty).astype(like.dtype) if kind_of(like) == NUMPY else (
-            _rows(states[name], empty).to(like.dtype))  # fmt: skip
-    initial = {s.name: s.initial for s in mixer.states}
-    own = name.removesuffix(SUFFIX)
-    fill = initial.get(name, 0.0)
-    if name not in initial and own in initial and own not in states and initial[own] == 0.0:
-        fill = LOWEST
-    library, shape = module_of(like), (len(empty), *like.shape[1:])
-    if kind_of(like) == NUMPY:
-        return library.full(shape, fill, like.dtype)
-    return library.full(shape, fill, dtype=like.dtype, device=like.device)
+def _untouched(scaled: ScaledStates, fit: Fit, like: Arrays, states: Arrays, empty: Any) -> Arrays:
+    """Final states of sequences without tokens, with the names, shapes and types of others' (`like`): what they began
+    with, zeros for what stands for tokens before them."""
+    given = {n: _rows(s, empty) for n, s in states.items()}
+    known = {s.name for s in scaled.interface.states}
+    _, own = fit.canonical(scaled.spec, {}, {n: s for n, s in given.items() if n in known})
+    start = scaled.carried(own, fit.sizes)
+    for state in scaled.recurrence.states:
+        if state.name not in start:
+            shape = (len(empty), fit.heads, *(d.size(fit.sizes) for d in state.dims))
+            start[state.name] = np.full(shape, state.initial, fit.state_dtype)
+    found = fit.final_states(scaled.given_back(start))
+    return {n: found[n] if n in found else given.get(n, 0 * _rows(a, [0] * len(empty))) for n, a in like.items()}

@@ -2,12 +2,13 @@
 
 - the states of the spec, or those that stand for its masks, `[B, H, *dims]`; mantissas are followed by their logs;
 - `<x>_past` `[B, n, H, *dims]`, oldest first: the last n tokens of an input that is read at `[t-n]`; of a state, its
-  values before the last one.
+  values before the last one;
+- of masked operators without step equations, `<x>_past` and `position` (`smir.pair_segments`).
 
 What isn't given is as before the first token: a past is zero, that of a state the state itself.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -18,8 +19,10 @@ from smir.errors import ArgumentError, FormError
 from smir.ir.mixer import Mixer
 from smir.ir.operator import Obstacle
 from smir.ir.segment import past_of
+from smir.passes.pairs.pair_cache import PairCache
 from smir.passes.segments.delays import delay_lines, line_ages, line_name
 from smir.scaled_states import ScaledStates
+from smir.token_cache import TokenCache
 
 Arrays = dict[str, Array]
 
@@ -53,6 +56,8 @@ class CallStates:
     equations: Mixer | None
     scaled: ScaledStates
     ahead: Obstacle | None
+    # Of reads over pairs of positions: what is kept of the tokens before a segment.
+    tokens_kept: Callable[[], PairCache | None] = lambda: None
 
     @cached_property
     def pasts(self) -> tuple[Past, ...]:
@@ -64,6 +69,8 @@ class CallStates:
     @cached_property
     def names(self) -> tuple[str, ...]:
         """Of all entries, in the order in which they come back."""
+        if (kept := self.tokens_kept()) is not None:
+            return kept.names
         return (*(s.name for s in self.scaled.interface.states), *(p.name for p in self.pasts))
 
     def require_causal(self, what: str) -> None:
@@ -83,7 +90,7 @@ class CallStates:
             return {}
         self.require_causal("state to go on from")
         declared = (
-            f"the state of {self.spec.name} has {', '.join(self.names)}"
+            f"the states of {self.spec.name} are {', '.join(self.names)}"
             if self.names
             else f"{self.spec.name} has no states"
         )
@@ -92,13 +99,13 @@ class CallStates:
             raise ArgumentError(
                 f"state is a {type(state).__name__}, expected a dictionary from names to arrays", hint=hint
             )
-        unknown = [str(name) for name in state if name not in self.names]
+        unknown = [name for name in state if name not in self.names]
         if unknown:
-            close = get_close_matches(unknown[0], self.names, 1, 0.5)
+            close = get_close_matches(str(unknown[0]), self.names, 1, 0.5)
             other = "; this looks like the state of another mixer" if len(unknown) == len(state) > 1 else ""
             hint = f"did you mean {close[0]}?" if close else declared
             raise ArgumentError(f"{self.spec.name} has no state {unknown[0]!r}{other}", hint=hint)
-        return dict(state)
+        return state if isinstance(state, TokenCache) else dict(state)
 
     def split(self, given: Arrays) -> tuple[Arrays, Arrays]:
         """States, and pasts by their names."""
@@ -107,6 +114,8 @@ class CallStates:
 
     def crosses(self, given: Arrays, return_state: bool) -> bool:
         """Whether a call with these entries has to do with tokens before its first one, or after its last one."""
+        if self.equations is None:
+            return (bool(given) or return_state) and self.tokens_kept() is not None
         return bool(self.pasts) and (return_state or any(p.name in given for p in self.pasts))
 
     def check_pasts(self, arguments: Arrays, states: Arrays, pasts: Arrays) -> None:

@@ -1,4 +1,4 @@
-"""The command `smir`: check, explain, compile, emit, verify and list, on a spec file or a library name.
+"""The command `smir`: check, explain, compile, emit, verify, tune and list, on a spec file or a library name.
 
 Exit codes: 0 fine, 1 a verification failed, 2 an error of the spec or the call (one message on stderr).
 """
@@ -27,6 +27,7 @@ Form = Annotated[
 ]
 Chunk = Annotated[int | None, typer.Option("--chunk", help="tokens per chunk")]
 Backend = Annotated[str | None, typer.Option("--backend", help="numpy or triton (default: by the arrays)")]
+Shapes = Annotated[str, typer.Option("--shape", help="sizes: B=4,T=4096,H=16,K=128,V=128")]
 Sizes = Annotated[list[str] | None, typer.Option("--size", help="NAME=NUMBER, the size of a dimension (repeatable)")]
 
 
@@ -100,6 +101,27 @@ def verify(
     raise typer.Exit(0 if report.passed else 1)
 
 
+@app.command()
+def tune(
+    spec: Spec,
+    shape: Shapes = "",
+    dtype: Annotated[str, typer.Option("--dtype", help="of all arguments")] = "bfloat16",
+    budget: Annotated[float, typer.Option("--budget", help="seconds")] = 20.0,
+    gradients: Annotated[bool, typer.Option("--gradients/--forward", help="training, or the output alone")] = True,
+    form: Form = None,
+    chunk: Chunk = None,
+    backend: Backend = None,
+    as_json: Json = False,
+) -> None:
+    """Measure forms, chunk sizes and launch options for calls of this shape, and remember the fastest."""
+    from smir.tables import show_tuning
+
+    mixer = _compiled(spec, form, backend, chunk)
+    report = mixer.tune_for(_problem(mixer, shape, dtype, gradients, backend), budget, sys.stderr.isatty())
+    _print_json(report.to_json()) if as_json else show_tuning(report)
+    raise typer.Exit(0 if report.rows else 1)
+
+
 @app.command(name="list")
 def list_command(as_json: Json = False) -> None:
     """The specs of the library."""
@@ -133,6 +155,15 @@ def _compiled(spec: str, form: str | None, backend: str | None, chunk: int | Non
     from smir.compiler import Options
 
     return compile_source(_source(spec), form=form, backend=backend, chunk=chunk, options=options or Options())
+
+
+def _problem(mixer: Any, shape: str, dtype: str, gradients: bool, backend: str | None) -> Any:
+    """Calls of this shape where they would run: on the GPU if there is one and nothing else was asked for."""
+    from smir.tuning.problem import problem_here
+    from smir.tuning.shapes import parse_shape
+
+    wanted = [d.name for d in mixer.spec.declarations] if gradients else []
+    return problem_here(mixer.compilation, backend, parse_shape(mixer.spec, shape), dtype, wanted)
 
 
 def _sizes(sizes: list[str] | None) -> dict[str, int]:

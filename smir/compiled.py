@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
+from itertools import count
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
-from smir.array_kinds import device_of, is_traced, kind_of
+from smir.array_kinds import device_of, has_modes, is_traced, kind_of
 from smir.binding import Bound, bound_to, check_promises, fit_call, match_arguments
 from smir.call_states import CallStates
 from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form, training_plan
@@ -24,19 +26,30 @@ from smir.sampling import check_counts, check_sizes, dimension_names
 from smir.scaled_states import ScaledStates
 from smir.source import Source
 from smir.specs import find_spec
+from smir.token_cache import DEFAULT_CAPACITY, TokenCache
 
 if TYPE_CHECKING:
     from smir.explain import Explanation
+    from smir.pair_segments import PairSegments, PairSteps
     from smir.passes.analysis.cost import Cost
     from smir.passes.analysis.select_form import Machine
     from smir.passes.gradients.saved_values import TrainingPlan
+    from smir.passes.pairs.pair_cache import PairCache
+    from smir.stepping import Steps
+    from smir.tuning.problem import Problem
+    from smir.tuning.settings import Setting
+    from smir.tuning.tune import TuningReport
     from smir.verify import Report
 
 DEFAULT_BACKEND, VERIFIED_CHUNK = "numpy", 16
 # The backend whose kernels know packed sequences.
 PACKED_BACKEND = "triton"
+# Rows for which a call's form is chosen, whatever its batch: a row's result must not depend on what else is in it.
+NOMINAL_BATCH = 4
 # Sizes for predictions that are made before any array is seen.
 REFERENCE_TOKENS, REFERENCE_SIZE = 4096, 64
+_NUMBERS = count()
+_LIVE: "WeakValueDictionary[str, CompiledMixer]" = WeakValueDictionary()
 LEVELS = ("mixer", "recurrence", "operators", "pairs", "tile", "plan")
 
 
@@ -72,6 +85,17 @@ def compile_source(
     return CompiledMixer(done, form, backend, chunk)
 
 
+@lru_cache(maxsize=256)
+def _compiled_again(source: Source, form: str | None, backend: str | None, chunk: int | None) -> "CompiledMixer":
+    """What was pickled, one for all that were alike."""
+    return compile_source(source, form=form, backend=backend, chunk=chunk)
+
+
+def mixer_by_handle(handle: str) -> "CompiledMixer":
+    """The mixer of this process that has this handle."""
+    return _LIVE[handle]
+
+
 class CompiledMixer:
     """A compiled mixer. Call it with arrays `[B, T, H, dims...]` (parameters `[H, dims...]`), by position or name."""
 
@@ -79,9 +103,25 @@ class CompiledMixer:
         self.compilation = compilation
         self.backend = backend
         self._form, self._chunk = form, chunk
+        # what traced code knows a mixer by: text is constant there, and objects aren't
+        self.handle = f"{compilation.spec.name} {next(_NUMBERS)}"
+        _LIVE[self.handle] = self
         self._prepared = PreparedCalls()
         self._choices: dict[tuple[Any, ...], str] = {}
         self._trained: dict[frozenset[str], dict[str, Cost]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Its text, and what was asked for: whoever reads it compiles it again."""
+        return _compiled_again, (self.compilation.source, *self.asked.values())
+
+    def __deepcopy__(self, memo: Any) -> "CompiledMixer":
+        """Itself: nothing about it changes."""
+        return self
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What was asked for beside the spec."""
+        return {"form": self._form, "backend": self.backend, "chunk": self._chunk}
 
     def __repr__(self) -> str:
         return f"<mixer {self.spec.name}, forms {', '.join(self.forms)}>"
@@ -112,11 +152,59 @@ class CompiledMixer:
         given, states = match_arguments(self.spec, args, named), self.call_states.match(state)
         return self.eager(given, states, cu_seqlens, return_state, check_ranges)
 
+    def step(
+        self,
+        *args: Any,
+        state: Mapping[str, Any] | None = None,
+        inplace: bool = False,
+        several: bool = False,
+        **named: Any,
+    ) -> tuple[Any, Mapping[str, Any]]:
+        """y `[B, H, dims...]` of the next token and the state after it: decoding, in one pass over the states.
+
+        Inputs are those of one token, `[B, H, dims...]`, parameters as ever. `several`: of a few tokens, with the time
+        axis, `[B, n, H, dims...]`. `state` is what the last call or step returned (None: the sequence begins); a state
+        given in 16 bits comes back so, others in 32 bits at least. With `inplace` its arrays are overwritten and
+        returned; every entry must be given then. Raises SmirError before anything runs or is written: FormError for a
+        mixer that looks ahead.
+
+        A softmax keeps the tokens that later ones read (keys and values): its state grows, or holds a window. With
+        `inplace` that is one of `new_state`, to which tokens are appended; of any other state it begins a new one.
+        """
+        given = match_arguments(self.spec, args, named)
+        return self._steps(given, self.call_states.match(state), inplace, several)
+
+    @cached_property
+    def _steps(self) -> "Steps | PairSteps":
+        from smir.stepping import Steps
+
+        if self._pair_segments is not None:
+            from smir.pair_segments import PairSteps
+
+            return PairSteps(self._pair_segments)
+        return Steps(self)
+
+    def new_state(self, capacity: int = DEFAULT_CAPACITY) -> TokenCache:
+        """The state before the first token of a mixer that keeps tokens, with room for `capacity` of them at first.
+
+        `step(.., inplace=True)` appends to it without copying what it holds. Raises FormError for a mixer that looks
+        ahead or whose state doesn't grow.
+        """
+        self.call_states.require_causal("state to go on from")
+        if self._pair_segments is None:
+            raise FormError(f"the state of {self.spec.name} doesn't grow: no memory is set aside for it",
+                            hint="the first step, or a call with return_state=True, returns one")  # fmt: skip
+        return TokenCache(capacity)
+
     def eager(
         self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
     ) -> Any:
         """A call whose arguments have been matched with their names: what an operator of torch runs."""
         crosses = self.call_states.crosses(states, return_state)
+        if crosses and self._pair_segments is not None:
+            if check_ranges:
+                check_promises(self.spec, given)
+            return self._pair_segments.call(given, states, cu_seqlens, return_state)
         if cu_seqlens is not None and (crosses or self._backend_of(given) != PACKED_BACKEND):
             return self._by_length(given, states, cu_seqlens, return_state, check_ranges)
         return self._run(given, states, cu_seqlens, return_state, check_ranges)
@@ -128,7 +216,8 @@ class CompiledMixer:
         from smir.by_length import run_by_length
 
         own, _ = self.call_states.split(states)
-        check_values(cu_seqlens, fit_call(self.scaled_states.interface, given, own, cu_seqlens).tokens)
+        fit = fit_call(self.scaled_states.interface, given, own, cu_seqlens)
+        check_values(cu_seqlens, fit.tokens)
         if check_ranges:
             check_promises(self.spec, given)
 
@@ -136,7 +225,7 @@ class CompiledMixer:
             found = self._run(dict(part), dict(own), None, return_state, False)
             return found if return_state else (found, {})
 
-        y, final = run_by_length(call, self.spec, given, states, cu_seqlens)
+        y, final = run_by_length(call, self.scaled_states, fit, given, states, cu_seqlens)
         return (y, final) if return_state else y
 
     def _run(
@@ -196,18 +285,39 @@ class CompiledMixer:
         bound = replace(bound, states=self.scaled_states.carried(bound.states, bound.sizes))
         if cu_seqlens is not None:
             bound = replace(bound, arrays={**bound.arrays, CU_SEQLENS: cu_seqlens})
+        if has_modes():
+            from smir.torch_passes import settled
+
+            bound = settled(bound)
         backend = self._backend(self.backend or backend_for(bound))
         sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
         costs = self._training_costs(bound.recorded) if bound.recorded else self._costs
         if cu_seqlens is not None:
             costs = self._packed_costs(bound.recorded, costs)
-        form = self._form or self._cheapest(costs, backend.machine, bound.tokens, bound.batch * bound.heads, sizes)
-        return PreparedCall(fit, self._runner(backend, form, bound))
+        form = self._form or self._cheapest(costs, backend.machine, bound.tokens, NOMINAL_BATCH * bound.heads, sizes)
+        form, setting = self._tuned(backend, bound, form)
+        return PreparedCall(fit, self._runner(backend, form, bound, setting))
 
-    def _runner(self, backend: Backend, form: str, bound: Bound) -> Runner:
+    def _tuned(self, backend: Backend, bound: Bound, form: str) -> "tuple[str, Setting | None]":
+        """The form and setting that were measured to be the fastest for calls like this one, else the form as it is."""
+        if not self.compilation.plans:
+            return form, None
+        from smir.tuning.lookup import find
+        from smir.tuning.problem import Problem
+
+        found = find(self.compilation, Problem.of(self.compilation, backend.name, bound))
+        return found.best(self._form, self._chunk, form) or (form, None)
+
+    def _runner(self, backend: Backend, form: str, bound: Bound, setting: "Setting | None" = None) -> Runner:
         if form == CONVOLUTION:
             return self._convolver(backend, bound)
         chunk = self._chunk if self._chunk and form != STEP else backend.chunk_for(form, bound)
+        if setting is not None:
+            backend, chunk = backend.with_setting(setting), setting.chunk
+        if has_modes():
+            from smir.torch_passes import traced_runner
+
+            return traced_runner(self, backend.name, form, bound, chunk, setting)
         if bound.recorded:
             from smir.autograd import recorded_runner
 
@@ -243,7 +353,24 @@ class CompiledMixer:
     def call_states(self) -> CallStates:
         """What the `state` of a call holds."""
         done = self.compilation
-        return CallStates(self.spec, done.equations, self.scaled_states, done.lookahead)
+        return CallStates(self.spec, done.equations, self.scaled_states, done.lookahead, self._tokens_kept)
+
+    def _tokens_kept(self) -> "PairCache | None":
+        return None if self.compilation.pair_segment is None else self.compilation.pair_segment.cache
+
+    @cached_property
+    def _pair_segments(self) -> "PairSegments | None":
+        """How a mixer of pairs of positions goes on from earlier tokens."""
+        from smir.pair_segments import PairSegments
+
+        done, segment = self.compilation, self.compilation.pair_segment
+        if segment is None:
+            return None
+
+        def whole(given: dict[str, Any]) -> Any:
+            return self._one_call(given, {}, None, False, False)
+
+        return PairSegments(done, segment, self.backend, self._chunk, whole)
 
     @cached_property
     def _variant(self) -> "CompiledMixer":
@@ -353,6 +480,32 @@ class CompiledMixer:
 
         return verify(self.compilation, **{"chunk": self._chunk or VERIFIED_CHUNK, **options})
 
+    def tune(self, *args: Any, budget: float = 20.0, progress: bool = False, **named: Any) -> "TuningReport":
+        """Measures forms, chunk sizes and launch options for calls like this one, within `budget` seconds.
+
+        Takes the arguments of a call, of which only sizes, types and the device count; tensors that require a gradient
+        are tuned forward and backward. What is found is written to the user's cache directory and serves all lengths
+        of the same class and all batches, in this process and in later ones. `progress` shows a bar. Raises SmirError.
+        """
+        from smir.tuning.problem import Problem
+
+        given = match_arguments(self.spec, args, named)
+        bound = bound_to(fit_call(self.spec, given, {}), self.spec, given, {})
+        backend = self.backend or backend_for(bound)
+        return self.tune_for(Problem.of(self.compilation, backend, bound), budget, progress)
+
+    def tune_for(self, problem: "Problem", budget: float = 20.0, progress: bool = False) -> "TuningReport":
+        """The same for calls that nobody has arguments for."""
+        from smir.tuning.tune import progress_bar, promising_forms, tune
+
+        wanted, machine = frozenset(problem.wanted), self._backend(problem.backend).machine
+        costs = self._training_costs(wanted) if wanted else self._costs
+        forms = promising_forms(costs, machine, problem, self._form, tuple(self.compilation.plans))
+        with progress_bar(self.spec.name, progress) as report:
+            found = tune(self.compilation, problem, forms, self._chunk, budget, report)
+        self._prepared.forget()
+        return found
+
     # ---- source -------------------------------------------------------------------------------------------------
 
     def sources(self, backend: str | None = None) -> dict[str, str]:
@@ -406,7 +559,7 @@ class CompiledMixer:
             self._trained[wanted] = training_costs(self.compilation, wanted)
         return self._trained[wanted]
 
-    def _packed_costs(self, wanted: frozenset[str], costs: "Mapping[str, Cost]") -> "Mapping[str, Cost]":
+    def _packed_costs(self, wanted: frozenset[str], costs: "Mapping[str, Cost]") -> "dict[str, Cost]":
         """Those of the forms that take packed sequences on a GPU: a convolution would run over their borders."""
         if self._form == CONVOLUTION:
             raise FormError(

@@ -23,6 +23,7 @@ from smir.source import Source
 
 if TYPE_CHECKING:
     from smir.passes.gradients.saved_values import TrainingPlan
+    from smir.passes.pairs.pair_segment import PairSegment
     from smir.scaled_states import ScaledStates
 
 # The spec as written, evaluated over the whole sequence by the mixer interpreter: legal when no other form is.
@@ -77,6 +78,21 @@ class Compilation:
         from smir.passes.segments.lookahead import lookahead
 
         return lookahead(self.spec, self.equations, self.pairs)
+
+    @cached_property
+    def pair_segment(self) -> "PairSegment | None":
+        """A segment of reads over pairs of positions; None for step equations, and for what only runs as written.
+
+        Raises FormError for reads that can't go on where another segment stopped.
+        """
+        if self.pairs is None or self.lookahead is not None:
+            return None
+        from smir.ir.verifier import verify
+        from smir.passes.pairs.pair_segment import pair_segment
+
+        found = pair_segment(self.pairs)
+        verify(found.plan)
+        return found
 
     @cached_property
     def parts(self) -> "Mapping[Mixer, Compilation]":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from smir.array_kinds import NUMPY, convert, device_of, dtype_of, kind_of, module_of, promote
+from smir.array_kinds import NUMPY, convert, device_of, dtype_of, is_symbolic, kind_of, module_of, promote
 from smir.ir.convolution import ConvolutionProgram, ConvolvedRead, Term
 from smir.ir.mixer import Mixer
 from smir.ir.tile_program import OUTPUT
@@ -104,7 +104,9 @@ def _causal_convolution(kernel: Array, driver: Array) -> Array:
 
 
 def _fast_length(least: int) -> int:
-    """The smallest 2^a or 3 * 2^a that is not smaller."""
+    """The smallest 2^a or 3 * 2^a that is not smaller; an even number in a traced call of any length."""
+    if is_symbolic(least):
+        return least + 1
     power = 1 << (least - 1).bit_length()
     return 3 * power // 4 if 3 * power // 4 >= least else power
 

@@ -5,14 +5,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smir.array_kinds import TORCH, kind_of, to_numpy
+from smir.array_kinds import TORCH, kind_of, to_numpy, write
 from smir.binding import Bound
 from smir.compiler import DIRECT, Compilation, require_form
 from smir.errors import BackendError, FormError
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
+from smir.ir.segment import POSITION
 from smir.ir.sizes import TIME_NAME
+from smir.ir.tile import PAST
 from smir.ir.tile_program import OUTPUT, STEP
 
 if TYPE_CHECKING:
@@ -25,11 +27,16 @@ Runner = Callable[[Arrays, Arrays], tuple[Arrays, Arrays]]
 # Launch options by kernel name.
 Options = dict[str, dict[str, int]]
 
+# Runs the step form on arrays and states by name, and arrays that final states are written into where there are any:
+# y `[B, T, H, *dims]` and all final states.
+StepRunner = Callable[[Arrays, Arrays, Arrays], tuple[Any, Arrays]]
+
 
 @dataclass(frozen=True)
 class Backend:
     """`prepare(plan, arrays, chunk, options)` makes any plan, forward or adjoint, ready to run, with launch options by
-    kernel name in place of those by rule; `sources` are files by name.
+    kernel name in place of those by rule; `prepare_step(plan, arrays)` a step form that may overwrite its states;
+    `sources` are files by name.
 
     The runner takes arrays of the shapes, types and devices that it was prepared for, in canonical layout. `chunk_for`
     gives the tokens a chunk of a call in this form that doesn't say.
@@ -38,6 +45,7 @@ class Backend:
     name: str
     machine_name: str
     prepare: Callable[..., Runner]
+    prepare_step: Callable[[KernelPlan, Arrays], StepRunner]
     sources: Callable[[Compilation, str, int], dict[str, str]]
     chunk_for: Callable[[str, Bound], int]
 
@@ -88,6 +96,21 @@ def forward_runner(done: Compilation, backend: Backend, form: str, bound: Bound,
     return backend.prepare(require_plan(done, form), bound.arrays, chunk)
 
 
+def step_runner(done: Compilation, backend: Backend, bound: Bound) -> StepRunner:
+    """Runs steps like this one, without gradients."""
+    if STEP not in done.plans:
+        return partial(_written_out, forward_runner(done, backend, DIRECT, bound, 1))
+    return backend.prepare_step(done.plans[STEP], bound.arrays)
+
+
+def _written_out(run: Runner, arrays: Arrays, states: Arrays, targets: Arrays) -> tuple[Any, Arrays]:
+    """Final states apart, then where they are wanted."""
+    results, final = run(arrays, states)
+    for name, target in targets.items():
+        write(target, final[name])
+    return results[OUTPUT], {**final, **targets}
+
+
 def _run_as_written(spec: Mixer, arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
     from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 
@@ -101,10 +124,20 @@ def _prepare_numpy(plan: KernelPlan, arrays: Arrays, chunk: int, options: Option
 
     read = {leaf.name for leaf in plan.leaves} | {b.name for b in plan.given}
 
+    is_segment = any(leaf.kind == PAST for leaf in plan.leaves)
+
     def run(arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
-        return plan_interpreter.run_results(plan, _native({n: arrays[n] for n in read}), _native(states), chunk=chunk)
+        own = _native({n: arrays[n] for n in read})
+        if is_segment:
+            seen = int(states[POSITION]) if POSITION in states else None
+            return plan_interpreter.run_results(plan, own, {}, chunk=chunk, seen=seen)
+        return plan_interpreter.run_results(plan, own, _native(states), chunk=chunk)
 
     return run
+
+
+def _prepare_numpy_step(plan: KernelPlan, arrays: Arrays) -> StepRunner:
+    return partial(_written_out, _prepare_numpy(plan, arrays, 1))
 
 
 def _native(arrays: Arrays) -> dict[str, Any]:
@@ -131,13 +164,24 @@ def _triton_chunk(form: str, bound: Bound) -> int:
     return 1 if form == STEP else default_chunk(sizes, float32=len(short) != 1, form=form)
 
 
-def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int, options: Options | None = None) -> Runner:
+def _require_tensors(arrays: Arrays) -> None:
     if any(kind_of(a) != TORCH for a in arrays.values()):
         hint = "move them with torch.from_numpy(x).cuda(), or use backend='numpy'"
         raise BackendError("Triton kernels take CUDA tensors, and the arguments are numpy arrays", hint=hint)
+
+
+def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int, options: Options | None = None) -> Runner:
+    _require_tensors(arrays)
     from smir.backends.triton_gpu.runtime import prepare
 
     return prepare(plan, arrays, chunk, options)
+
+
+def _prepare_triton_step(plan: KernelPlan, arrays: Arrays) -> StepRunner:
+    _require_tensors(arrays)
+    from smir.backends.triton_gpu.in_place import prepare_step
+
+    return prepare_step(plan, arrays)
 
 
 def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
@@ -147,6 +191,6 @@ def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
 
 
 BACKENDS = {
-    "numpy": Backend("numpy", "numpy", _prepare_numpy, _numpy_sources, _numpy_chunk),
-    "triton": Backend("triton", "gpu", _prepare_triton, _triton_sources, _triton_chunk),
+    "numpy": Backend("numpy", "numpy", _prepare_numpy, _prepare_numpy_step, _numpy_sources, _numpy_chunk),
+    "triton": Backend("triton", "gpu", _prepare_triton, _prepare_triton_step, _triton_sources, _triton_chunk),
 }

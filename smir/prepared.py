@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from smir.array_kinds import is_recording, signature
+from smir.array_kinds import has_modes, is_recording, signature
 from smir.binding import Fit
 from smir.execution import Runner
 
@@ -33,6 +33,10 @@ class PreparedCalls:
     def find(self, key: Key | None) -> PreparedCall | None:
         return None if key is None else self.known.get(key)
 
+    def forget(self) -> None:
+        """What was decided may be decided anew."""
+        self.known.clear()
+
     def keep(self, key: Key | None, call: PreparedCall) -> None:
         if key is None:
             return
@@ -42,9 +46,12 @@ class PreparedCalls:
 
 
 def call_key(backend: str | None, given: Mapping[str, Any], states: Mapping[str, Any]) -> Key | None:
-    """Equal for calls that one preparation suits; None for arguments that must be looked at every time.
+    """Equal for calls that one preparation suits; None for arguments that must be looked at every time, and
+    for calls that something traces.
 
     `given` are all arguments in the order of declaration, `states` the initial states that the caller gave.
     """
+    if has_modes():
+        return None
     signatures = (*map(signature, given.values()), *map(signature, states.values()))
     return None if None in signatures else (backend, is_recording(), *states, *signatures)

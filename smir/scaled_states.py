@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from smir.array_kinds import convert, device_of, dtype_of, kind_of, promote, wants_gradient
+from smir.array_kinds import convert, device_of, dtype_of, kind_of, promote, same_memory, wants_gradient
 from smir.errors import ArgumentError
 from smir.ir.dims import ONE
 from smir.ir.mixer import Mixer, State, matrix_shape
@@ -39,6 +39,11 @@ class ScaledStates:
             if state.log is not None:
                 found[state.log] = (*found.get(state.log, ()), state)
         return found
+
+    @cached_property
+    def carried_names(self) -> tuple[str, ...]:
+        """Of the final states that a run of the recurrence gives: those of the spec, then logs."""
+        return (*(s.name for s in self.spec.states), *self.members)
 
     @cached_property
     def interface(self) -> Mixer:
@@ -69,7 +74,9 @@ class ScaledStates:
             if own in mantissas and own not in states:
                 raise ArgumentError(f"state {name} is given without {own}", hint=f"give {own} too, its mantissa")
         for log, group in self.members.items():
-            if any(s.name in states for s in group):
+            if _share_a_log(group, states):
+                found |= {s.name: states[s.name] for s in group} | {log: states[group[0].name + SUFFIX]}
+            elif any(s.name in states for s in group):
                 found |= _group(self.recurrence.state(log), group, states, sizes, differentiable)
         return found
 
@@ -93,6 +100,12 @@ class ScaledStates:
             return 1.0
         found = np.exp(_matrix(np.asarray(carried[log.name], np.float64), log))
         return found.reshape(*found.shape[:2], *found.shape[2 : 2 + len(self.spec.state(name).dims)])
+
+
+def _share_a_log(group: tuple[State, ...], states: Arrays) -> bool:
+    """Whether states are given as a call gives them back: all of a group, with one log for all in the same memory."""
+    logs = [states[s.name + SUFFIX] for s in group if s.name in states and s.name + SUFFIX in states]
+    return len(logs) == len(group) and not wants_gradient(logs[0]) and all(same_memory(logs[0], x) for x in logs[1:])
 
 
 def _group(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from smir.compiled import CompiledMixer
     from smir.ir.kernel import KernelPlan
     from smir.passes.gradients.saved_values import TrainingPlan
+    from smir.tuning.tune import TuningReport
     from smir.verify import Report
 
 
@@ -73,6 +74,19 @@ def show_report(report: "Report") -> None:
     )
     for text in report.unproved:
         print(f"not proved bounded: {text}")
+
+
+def show_tuning(report: "TuningReport") -> None:
+    """What the tuner measured, and what became of the candidates."""
+    rows = [(r.form, str(r.chunk), f"{r.usual:.3f}", f"{r.tuned:.3f}",
+             "; ".join(f"{name}: {' '.join(f'{k}={v}' for k, v in o.items())}" for name, o in r.kernels))
+            for r in report.rows]  # fmt: skip
+    _print(
+        f"{report.mixer} on {report.device}: {report.calls}",
+        ("form", "chunk", "ms by rule", "ms tuned", "changed kernels"),
+        rows,
+    )
+    print(*report.notes(), f"  kept in {report.path}", sep="\n")
 
 
 def show_library(as_json: bool) -> None:

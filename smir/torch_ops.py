@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from smir.array_kinds import has_modes
+from smir.array_kinds import TORCH, filled
 from smir.binding import match_arguments
 from smir.compiler import compile_mixer
 from smir.errors import ArgumentError
@@ -45,7 +45,7 @@ def traced_call(
         raise ArgumentError("check_ranges=True in a call that is traced: there are no values to look at",
                             hint="check them in an eager call")  # fmt: skip
     state = {} if state is None else state
-    text, order, entries = _settled(mixer, len(args), tuple(named), tuple(state))
+    text, order, entries = _settled(mixer.handle, len(args), tuple(named), tuple(state))
     values = (*args, *named.values(), *state.values())
     device = next(a.device for a in values if isinstance(a, torch.Tensor))
     tensors = [_tensor(values[i], device) for i in order]
@@ -55,10 +55,13 @@ def traced_call(
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _settled(
-    mixer: "CompiledMixer", positional: int, named: tuple[str, ...], state: tuple[str, ...]
+    handle: str, positional: int, named: tuple[str, ...], state: tuple[str, ...]
 ) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
     """What a call's names settle: the mixer's text, the numbers of the operator's tensors among all values given, and
     the names of the final states."""
+    from smir.compiled import mixer_by_handle
+
+    mixer = mixer_by_handle(handle)
     count = positional + len(named)
     given = match_arguments(mixer.spec, range(positional), dict(zip(named, range(positional, count), strict=True)))
     mixer.call_states.match(dict.fromkeys(state) or None)
@@ -67,7 +70,7 @@ def _settled(
 
 def _tensor(value: Any, device: Any) -> Tensor:
     """A number as a tensor, as a call makes it."""
-    return torch.full((), value, dtype=torch.float32, device=device) if isinstance(value, (int, float)) else value
+    return filled((), value, TORCH, "float32", device) if isinstance(value, (int, float)) else value
 
 
 # ---- mixers as text ---------------------------------------------------------------------------------------------
@@ -131,26 +134,25 @@ def _memory(tensor: Tensor) -> int:
     return int(tensor.untyped_storage().data_ptr())
 
 
-def _fake_mix(tensors: Tensors, cu_seqlens: Tensor | None, *rest: Any) -> list[Tensor]:
+def _fake_mix(
+    tensors: Tensors, cu_seqlens: Tensor | None, state: Sequence[str], return_state: bool, text: str
+) -> list[Tensor]:
     """Shapes and types are what the call itself gives for tensors without values."""
-    from smir.torch_passes import fake_packed
-
     with torch.no_grad():
-        found = _call(tensors, None, *rest) if cu_seqlens is None else fake_packed(_call, tensors, cu_seqlens, *rest)
-        return [f.new_empty(f.shape) for f in found]
+        if cu_seqlens is None:
+            return [f.new_empty(f.shape) for f in _call(tensors, None, state, return_state, text)]
+        # as for one sequence, but with states for each
+        y, *final = _call(tensors[: len(tensors) - len(state)], None, (), return_state, text)
+        return [y.new_empty(y.shape), *(f.new_empty((cu_seqlens.shape[0] - 1, *f.shape[1:])) for f in final)]
 
 
 def _recorded_mix(keys: Any, tensors: Tensors, cu_seqlens: Tensor | None, *rest: Any) -> list[Tensor]:
     """Where autograd looks on, a call is recorded as an eager one is."""
-    if not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors)):
-        with torch._C._AutoDispatchBelowAutograd():
-            below = keys & torch._C._after_autograd_keyset
-            return list(torch.ops.smir.mix.default.redispatch(below, tensors, cu_seqlens, *rest))
-    if cu_seqlens is not None and has_modes():
-        from smir.torch_passes import Recomputed
-
-        return list(Recomputed.apply(_call, cu_seqlens, rest, *tensors))
-    return _call(tensors, cu_seqlens, *rest)
+    if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
+        return _call(tensors, cu_seqlens, *rest)
+    with torch._C._AutoDispatchBelowAutograd():
+        below = keys & torch._C._after_autograd_keyset
+        return list(torch.ops.smir.mix.default.redispatch(below, tensors, cu_seqlens, *rest))
 
 
 LIBRARY.impl("mix", _mix, "CompositeExplicitAutograd")

@@ -183,6 +183,14 @@ def cross_pairs(a: Array, b: Array, axis: int) -> Array:
     return a[..., 0::2] * b[..., 1::2] - a[..., 1::2] * b[..., 0::2]
 
 
+def turn_pairs(a: Array, b: Array, axis: int) -> Array:
+    """Per interleaved pair of b along `axis`, (a b1, -a b0)."""
+    if axis == 0:
+        return np.swapaxes(turn_pairs(np.swapaxes(a, -1, -2), np.swapaxes(b, -1, -2), 1), -1, -2)
+    turned = np.stack((a * b[..., 1::2], -a * b[..., 0::2]), axis=-1)
+    return turned.reshape(*turned.shape[:-2], -1)
+
+
 def scan(decay: Array, write: Array, start: Array, kind: str = "sum", reverse: bool = False) -> Array:
     """A state after each row: h = decay h- + write, or its `max` or `logsum` kin, where decays add.
 
@@ -247,6 +255,7 @@ STRUCTURAL: dict[str, Callable[..., Array]] = {
     "level_mask": level_mask,
     "rotate": rotate,
     "cross_pairs": cross_pairs,
+    "turn_pairs": turn_pairs,
     "scan": scan,
     "shift": shift,
     "edge_row": edge_row,

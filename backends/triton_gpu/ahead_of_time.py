@@ -25,7 +25,7 @@ from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, ten
 from smir.errors import BackendError
 from smir.ir.dims import Dim
 from smir.ir.kernel import KernelPlan
-from smir.ir.tile import CHUNK, DENSE, ONE, TOKEN, axis_parts
+from smir.ir.tile import CHUNK, DENSE, ONE, PAST, TOKEN, axis_parts
 from smir.ir.tile_program import STEP
 
 # Shared memory that one program may take, in bytes, by target.
@@ -139,7 +139,8 @@ def _meta_tensors(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]
 
     made = []
     for leaf in tensors(plan):
-        leading = (workload.batch, workload.time, workload.heads) if leaf.kind == TOKEN else (workload.heads,)
+        before = leaf.kind in (TOKEN, PAST)
+        leading = (workload.batch, workload.time, workload.heads) if before else (workload.heads,)
         leading = (workload.heads, workload.time, workload.time) if leaf.kind == DENSE else leading
         dims = [sizes[axis] for axis in tensor_axes(leaf.rows, leaf.cols, leaf.kind)]
         made.append(torch.empty(*leading, *dims, dtype=getattr(torch, workload.dtype), device="meta"))

@@ -11,17 +11,25 @@ from smir.backends.triton_gpu.frame import HELPERS, Argument, Frame
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
 from smir.backends.triton_gpu.names import comment, identifier, word
 from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, packed_definitions
+from smir.backends.triton_gpu.past import (
+    PAST_CONSTANTS,
+    PAST_INDEX,
+    PAST_SIZES,
+    has_past,
+    past_count,
+    past_definitions,
+    past_index,
+)
 from smir.backends.triton_gpu.thin_products import without_thin_products
 from smir.backends.triton_gpu.transposes import without_transposed_products, without_transposed_results
 from smir.ir import tile
 from smir.ir.graph import Node, reaches
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, POSITION, TOKEN
-from smir.ir.tile_program import Carry, Scan
+from smir.ir.tile import BUFFER, CARRIED, COL, PAST, POSITION, TOKEN
+from smir.ir.tile_program import BEFORE, INNER, STEP, Carry, Scan
 
-INNER = ("earlier", "later")
-RUNTIME_SIZES = ("time", "heads", "chunks")
-CONSTANTS = ("CHUNK", "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
+RUNTIME_SIZES = ("time", "heads", "chunks", *PAST_SIZES)
+CONSTANTS = ("CHUNK", *PAST_CONSTANTS, "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
 
 
 @dataclass(frozen=True)
@@ -95,7 +103,7 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
     with p.nested(header, _changing(p, loop)) as block:
         for name, text in (
             *definitions,
-            *_chunk_definitions("col_" if loop.scan.order in INNER else "", p.frame),
+            *_visited_definitions(loop.scan, p.frame),
         ):
             block.add(f"{name} = {text}")
         for store in loop.stores:
@@ -106,6 +114,9 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
                 _print_store(p, store)
         advance(p, moving)
         block.lines[:] = _without_unused(block.lines, INDENT * block.depth)
+    if p.frame.plan.form == STEP and loop.final_stores:
+        # they may go where the initial states lie: first every thread has read its part
+        p.line("tl.debug_barrier()")
     for store in loop.final_stores:
         _print_store(p, store)
 
@@ -120,6 +131,9 @@ _LOOPS = {
 
 def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...]]:
     """A loop's first line, and what a step of it visits. Chunks out of reach aren't visited."""
+    if scan.order == BEFORE:
+        p.line(f"past_chunks = {past_count(scan.reach)}")
+        return "for visited in range(past_chunks):", past_definitions()
     header, definitions = _LOOPS[scan.order]
     if scan.order not in INNER or (scan.reach is None and not scan.inward):
         return header, definitions
@@ -130,6 +144,11 @@ def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...
     sign = "-" if scan.order == "earlier" else "+"
     step = "(farthest - visited)" if scan.inward else "(visited + 1)"
     return "for visited in range(farthest):", (("col_chunk", f"chunk {sign} {step}"),)
+
+
+def _visited_definitions(scan: Scan, frame: Frame) -> tuple[tuple[str, str], ...]:
+    """Where a step of a loop is."""
+    return () if scan.order == BEFORE else _chunk_definitions("col_" if scan.order in INNER else "", frame)
 
 
 def _chunk_definitions(prefix: str, frame: Frame) -> tuple[tuple[str, str], ...]:
@@ -146,17 +165,17 @@ def _chunk_definitions(prefix: str, frame: Frame) -> tuple[tuple[str, str], ...]
 def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
     """What differs from one iteration to the next."""
     own = {c.name for c in loop.scan.carries if not is_constant(c)}
-    over_columns = loop.scan.order in INNER
+    over_columns, visited = loop.scan.order in INNER, PAST if loop.scan.order == BEFORE else COL
 
     def changes(node: Node) -> bool:
         if node.op == "valid_rows":
-            return not over_columns or node["block"] == COL
+            return not over_columns or node["block"] == visited
         if node.op != "load":
             return False
         if node["kind"] == CARRIED:
             return node["name"] in own
         if over_columns:
-            return COL in (node.get("block"), node.get("other"))
+            return visited in (node.get("block"), node.get("other"))
         return node["kind"] in (TOKEN, BUFFER, POSITION)
 
     return reaches(p.roots, changes)
@@ -187,7 +206,7 @@ def _assemble(frame: Frame, kernel: Kernel, body: Block) -> PrintedKernel:
         programs=_programs(frame, kernel),
         formula="\n".join(comment_lines(kernel.formula)),
         imports=f"\nfrom .tiles import {', '.join(helpers)}\n" if helpers else "",
-        sizes=", ".join(f'"{s}"' for s in sizes),
+        sizes=", ".join(f'"{s}"' for s in (*sizes, *frame.growing)),
         name=identifier(kernel.name),
         parameters="".join(f"    {s},\n" for s in signature),
         body=text,
@@ -234,6 +253,7 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
         lines.append("chunk = program // heads % chunks")
         lines.append("batch = tl.cast(program // heads // chunks, tl.int64)")
     lines += ["sequence = batch * heads + head", "row = tl.arange(0, CHUNK)"]
+    lines += past_index(kernel) if has_past(frame.plan) else []
     lines += [text for _, text in frame.axis_definitions()]
     lines += frame.bases.values()
     if not kernel.sequential:
@@ -258,6 +278,6 @@ def _without_unused(lines: list[str], indent: str) -> list[str]:
     return kept[::-1]
 
 
-_INDEX = PACKED_INDEX | frozenset(
+_INDEX = PACKED_INDEX | PAST_INDEX | frozenset(
     "program head batch chunk col_chunk row sequence here there start left inside col_start col_left col_inside".split()
 )

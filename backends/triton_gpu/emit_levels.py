@@ -1,6 +1,7 @@
 """Prints sums over the binary levels of a chunk: one run-time loop for all sums that share work."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.joint_products import JointProduct, joint_products
@@ -10,6 +11,15 @@ from smir.ir.tile import CARRIED, level_dependent
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The variables of a pair distance: sums over a row's block up to it, from it on, and what neither counts."""
+
+    prefix: str
+    suffix: str
+    own: str
 
 
 def print_level_sum(p: "TilePrinter", n: Node) -> Text:
@@ -28,12 +38,28 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     names = [p.frame.names.new(p.wanted.get(g, "scores")) for g in group]
     for g, name in zip(group, names, strict=True):
         p.line(f"{name} = tl.zeros({p.frame.shape(g.type.rows, g.type.cols)}, tl.float32)")
+    distances = [_begin(p, d) for d in walk(arguments) if d.op == "pair_distance"]
     with p.nested("for level in range(LEVELS):", members):
         for argument, name in zip(arguments, names, strict=True):
             p.line(f"{name} += {p.value(argument).text}")
+        for d in distances:
+            p.line(f"{d.prefix}, {d.suffix} = next_level({d.prefix}, {d.suffix}, {d.own}, level)")
     for g, name in zip(group, names, strict=True):
         p.know(g, name)
     return Text(names[0])
+
+
+def _begin(p: "TilePrinter", distance: Node) -> Distance:
+    """The running sums behind a pair distance, for blocks of one row."""
+    g, new = distance.args[0], p.frame.names.new
+    value = (p.known(g) or p.bind(g, p.value(g).text)).text
+    nothing = f"tl.zeros({p.frame.shape(g.type.rows, g.type.cols)}, tl.float32)"
+    own = nothing if distance["exclusive"] else value
+    names = Distance(new("prefix"), new("suffix"), value if distance["exclusive"] else "0.0")
+    p.line(f"{names.prefix} = {nothing if distance['reverse'] else own}")
+    p.line(f"{names.suffix} = {own if distance['reverse'] else nothing}")
+    p.distances[distance] = names
+    return names
 
 
 def _mirror(p: "TilePrinter", pair: JointProduct) -> None:
@@ -50,8 +76,9 @@ def print_joint_product(p: "TilePrinter", n: Node) -> Text:
     if rows is None:
         queries, keys = pair.second.args[1], pair.first.args[1]
         rows = p.joint_rows[pair] = p.frame.names.new("product")
-        left = f"same_pair({mirrored}, level).to(PRODUCT)"
-        p.line(f"{rows} = tl.dot({left}, {_mixed(p, queries, keys)}.to(PRODUCT), input_precision=PRECISION)")
+        mixed = p.frame.names.new("mixed")
+        p.line(f"{mixed} = {_mixed(p, queries, keys)}.to(PRODUCT)")
+        p.line(f"{rows} = tl.dot(same_pair({mirrored}, level).to(PRODUCT), {mixed}, input_precision=PRECISION)")
     return Text(f"level_rows({rows}, level, ODD={n is pair.first})")
 
 

@@ -11,11 +11,12 @@ from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
 from smir.errors import IRError
 from smir.ir.graph import Node
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CARRIED, CHUNK, COL, ONE, axis_parts
+from smir.ir.tile import CARRIED, CHUNK, COL, ONE, PAST, ROW, axis_parts
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
 
+_INSIDE = {ROW: "inside", COL: "col_inside", PAST: "past_inside"}
 COMPARISONS = {"lower": ">=", "strict_lower": ">", "upper": "<=", "strict_upper": "<", "eye": "=="}
 ROW_BY_COL = "row[:, None] {} row[None, :]"
 
@@ -99,6 +100,8 @@ def _cumsum(p: "TilePrinter", n: Node) -> Text:
     a = p.value(n.args[0]).text
     if n.type.cols == ONE:
         return Text(f"running_sum_column({a}, {_ends(n)})")
+    if p.scans_sums:
+        return Text(f"scanned_sum({a}, {_ends(n)})")
     return Text(f"running_sum({a}, {_ends(n)}, PARTS=PARTS)")
 
 
@@ -117,7 +120,7 @@ def _mask(p: "TilePrinter", n: Node) -> Text:
 
 
 def _valid_rows(p: "TilePrinter", n: Node) -> Text:
-    inside = "col_inside" if n["block"] == COL else "inside"
+    inside = _INSIDE[n["block"]]
     return spell("where", [Text(f"{inside}[:, None]"), p.numeric(n.args[0]), number(n["fill"])])
 
 
@@ -126,18 +129,19 @@ def _unit_inverse(p: "TilePrinter", n: Node) -> Text:
 
 
 def _pair_distance(p: "TilePrinter", n: Node) -> Text:
-    return Text(f"pair_distance({p.value(n.args[0]).text}, level, {_ends(n)}, PARTS=PARTS)")
+    return Text(f"level_distance({p.distances[n].prefix}, {p.distances[n].suffix}, level)")
 
 
 def _pair_collect(p: "TilePrinter", n: Node) -> Text:
     return Text(f"pair_collect({p.value(n.args[0]).text}, level, {_ends(n)}, PARTS=PARTS)")
 
 
-def _cross_pairs(p: "TilePrinter", n: Node) -> Text:
+def _pairs(p: "TilePrinter", n: Node) -> Text:
+    """An operation on interleaved pairs, which its function has along the columns."""
     a, b = n.args
     if n["axis"] == 0:
-        return Text(f"tl.trans(cross_pairs({_trans(p, a)}, {_trans(p, b)}))")
-    return Text(f"cross_pairs({p.numeric(a).text}, {p.numeric(b).text})")
+        return Text(f"tl.trans({n.op}({_trans(p, a)}, {_trans(p, b)}))")
+    return Text(f"{n.op}({p.numeric(a).text}, {p.numeric(b).text})")
 
 
 def _level_mask(p: "TilePrinter", n: Node) -> Text:
@@ -215,7 +219,8 @@ RULES: dict[str, Callable[["TilePrinter", Node], Text]] = {
     "unit_inverse": _unit_inverse,
     "pair_distance": _pair_distance,
     "pair_collect": _pair_collect,
-    "cross_pairs": _cross_pairs,
+    "cross_pairs": _pairs,
+    "turn_pairs": _pairs,
     "level_mask": _level_mask,
     "level_sum": print_level_sum,
     "rotate": _rotate,

@@ -10,11 +10,12 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from smir.backends.triton_gpu.emit_levels import level_operands
+from smir.backends.triton_gpu.emit_levels import Distance, level_operands
 from smir.backends.triton_gpu.emit_ops import RULES
 from smir.backends.triton_gpu.frame import Frame
 from smir.backends.triton_gpu.joint_products import JointProduct
 from smir.backends.triton_gpu.naming import suggest
+from smir.backends.triton_gpu.options import PAIRED
 from smir.backends.triton_gpu.padding import PaddingOf, axis_of
 from smir.backends.triton_gpu.spelling import ATOM, COMPARE, UNARY, Text, number
 from smir.backends.triton_gpu.thin_products import is_thin
@@ -27,7 +28,7 @@ LONGEST_INLINE = 64
 INDENT = "    "
 ALWAYS_NAMED = frozenset(
     "load dot level_sum unit_inverse cumsum segment_sum pair_distance pair_collect rotate cross_pairs "
-    "scan shift fold".split()
+    "turn_pairs scan shift fold".split()
 )
 
 
@@ -54,12 +55,17 @@ class TilePrinter:
         self.wanted: dict[Node, str] = {}
         self.constants: dict[Node, Carry] = {}
         self.joint: dict[Node, tuple[JointProduct, str]] = {}
+        self.distances: dict[Node, Distance] = {}
         self.joint_rows: dict[JointProduct, str] = {}
         self.roots = tuple(roots)
         self.uses = Counter(a for n in walk(self.roots) for a in n.args)
         self.uses.update(self.roots)
         self.raw = set(self._product_loads())
         self._depth = 0
+        # A product that leads to another one is held twice by eight warps, and so is what is made of it: in kernels
+        # that hold much at once, running sums are no products.
+        over_pairs = bool(frame.kernel.loops) and not frame.kernel.sequential
+        self.scans_sums = over_pairs or any(n.op in PAIRED for n in walk(self.roots))
 
     def _product_loads(self) -> Iterator[Node]:
         """Loads that some matrix product takes: they keep their type, others become float32 at once."""

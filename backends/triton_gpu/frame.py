@@ -7,20 +7,37 @@ from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.names import Names, word
 from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, PACKED_TABLE
 from smir.backends.triton_gpu.pair_places import dense_address, dense_gradient, dense_mask, pair_address, positions
+from smir.backends.triton_gpu.past import POSITION_POINTER, has_past, reserve
 from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
 from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols
 from smir.errors import IRError
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
-from smir.ir.tile import BUFFER, CHUNK, COL, DENSE, ONE, PAIR, PARAM, POSITION, ROW, TOKEN, axis_parts
+from smir.ir.tile import (
+    BUFFER,
+    CHUNK,
+    COL,
+    DENSE,
+    ONE,
+    PAIR,
+    PARAM,
+    PAST,
+    PAST_CHUNK,
+    POSITION,
+    ROW,
+    SIZELESS,
+    TOKEN,
+    TOKEN_AXES,
+    axis_parts,
+)
 from smir.ir.tile_program import Carry, Result
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "cross_pairs edge_row exp fold_inner fold_outer level_mask level_product level_rows logaddexp mirrored "
-    "pair_collect pair_distance pick_rows place_row rotate running_sum running_sum_column running_sum_transposed "
-    "same_pair scan_rows segment_sum shift_rows sigmoid spread_inner spread_outer tanh unit_inverse "
-    "weighted_level_product"
+    "cross_pairs edge_row exp fold_inner fold_outer level_distance level_mask level_product level_rows logaddexp "
+    "mirrored next_level pair_collect pick_rows place_row rotate running_sum running_sum_column running_sum_transposed "
+    "same_pair scan_rows scanned_sum segment_sum shift_rows sigmoid spread_inner spread_outer tanh turn_pairs "
+    "unit_inverse weighted_level_product"
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "
@@ -40,7 +57,7 @@ def tensor_axes(rows: str, cols: str, kind: str) -> tuple[str, ...]:
     """The dimension axes of the tensor behind a loaded tile, in the order of its last dimensions."""
     if kind == DENSE:
         return ()
-    if rows == CHUNK or (kind == PARAM and rows == ONE):
+    if rows in TOKEN_AXES or (kind == PARAM and rows == ONE):
         return () if cols == ONE else axis_parts(cols)
     return () if rows == cols == ONE else (rows,) if cols == ONE else (rows, cols)
 
@@ -55,6 +72,8 @@ class Frame:
     names: Names = field(default_factory=lambda: Names(FIXED))
     pointers: dict[str, list[Argument]] = field(default_factory=dict)
     bases: dict[str, str] = field(default_factory=dict)
+    # parameters that change from call to call: no kernels of their own for numbers that 16 divides
+    growing: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.symbols = symbols(self.plan)
@@ -62,6 +81,9 @@ class Frame:
             for name in (*PACKED_INDEX, *PACKED_SIZES, *PACKED_TABLE.values()):
                 self.names.new(name)
             self.pointers["packing"] = [Argument(name, value) for value, name in PACKED_TABLE.items()]
+        if has_past(self.plan):
+            reserve(self.names)
+            self.pointers["position"] = [Argument(POSITION_POINTER, "position")]
         for axis, _ in self.kernel.roles:
             for name in (
                 block_name(axis),
@@ -97,13 +119,14 @@ class Frame:
 
     def extent(self, axis: str) -> str:
         """The length of a tile along an axis."""
-        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or " * ".join(map(block_name, axis_parts(axis)))
+        whole = {CHUNK: "CHUNK", PAST_CHUNK: "PAST_CHUNK", ONE: "1"}
+        return whole.get(axis) or " * ".join(map(block_name, axis_parts(axis)))
 
     def shape(self, rows: str, cols: str) -> str:
         return "()" if rows == cols == ONE else f"({self.extent(rows)}, {self.extent(cols)})"
 
     def is_padded(self, axis: str) -> bool:
-        return axis not in (CHUNK, ONE) and not self.facts.exact.issuperset(axis_parts(axis))
+        return axis not in SIZELESS and not self.facts.exact.issuperset(axis_parts(axis))
 
     def validity(self, axis: str, side: int) -> str:
         """The mask of an axis' real entries, broadcast along the other side."""
@@ -126,7 +149,7 @@ class Frame:
             buffer, col = self.plan.buffer(node["name"]), node["block"] == COL
             return self._read(self._buffer_address(buffer, col), self._masks(rows, cols, None))
         if kind == POSITION:
-            return positions(node)
+            return positions(node, has_past(self.plan))
         if kind == PAIR:
             pointer = self._pointer(BUFFER_SYMBOL, node["name"])
             buffer = self.plan.buffer(node["name"])
@@ -137,6 +160,11 @@ class Frame:
         if kind == TOKEN:
             inside = self._token_mask(node["offset"], node["block"] == COL, rows)
             return self._read(self._token_address(node), self._masks(rows, cols, inside))
+        if kind == PAST:
+            base = self._strided(node["name"], kind, rows, cols)
+            stride = self._strides(node["name"])[1].name
+            address = self._tile_address(f"{base} + past_start * {stride}", node["name"], rows, cols, stride)
+            return self._read(address, self._masks(rows, cols, "past_inside[:, None]"))
         if kind == PARAM:
             base = self._strided(node["name"], kind, rows, cols)
             return self._read(self._tile_address(base, node["name"], rows, cols), self._masks(rows, cols, None))
@@ -215,13 +243,15 @@ class Frame:
         symbol = self.symbols[INPUT, name]
         if symbol not in self.bases:
             pointer = self._pointer(INPUT, name)
-            leading = ("b", "t", "h") if kind == TOKEN else ("h",)
+            leading = ("b", "t", "h") if kind in (TOKEN, PAST) else ("h",)
             leading = (*leading, "row", "col") if kind == DENSE else leading
             dims = [*leading, *map(word, tensor_axes(rows, cols, kind))]
             strides = [
                 Argument(self.names.new(f"{symbol}_stride_{d}"), f"{symbol}.stride({i})") for i, d in enumerate(dims)
             ]
             self.pointers[symbol] += strides
+            if kind == PAST:
+                self.growing.append(strides[0].name)
             base = self.names.new(f"{symbol}_base")
             named = dict(zip(leading, strides, strict=False))
             head = "head"
@@ -259,8 +289,8 @@ class Frame:
         kind_axes = tensor_axes(rows, cols, TOKEN if row_stride else PARAM)
         strides = [a.name for a in self._strides(name)[-len(kind_axes) :]] if kind_axes else []
         terms = [base]
-        if rows == CHUNK:
-            terms.append(f"row[:, None] * {row_stride}")
+        if rows in TOKEN_AXES:
+            terms.append(f"{'row' if rows == CHUNK else 'past_row'}[:, None] * {row_stride}")
         elif rows != ONE:
             terms.append(f"{over(rows)}[:, None] * {strides[0]}")
         if cols != ONE:
@@ -340,7 +370,7 @@ class Frame:
     def _masks(self, rows: str, cols: str, inside: str | None) -> str:
         masks = [self.validity(axis, side) for side, axis in ((0, rows), (1, cols)) if self.is_padded(axis)]
         both = ([inside] if inside else []) + masks
-        return " & ".join(both if len(both) == 1 or not inside or rows == CHUNK else [f"({inside})", *masks])
+        return " & ".join(both if len(both) == 1 or not inside or rows in TOKEN_AXES else [f"({inside})", *masks])
 
     # ---- definitions --------------------------------------------------------------------------------------------
 

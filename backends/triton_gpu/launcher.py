@@ -10,6 +10,7 @@ from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.names import comment, identifier
 from smir.backends.triton_gpu.options import Options, default_options, smallest_blocks
 from smir.backends.triton_gpu.packed import PACKED_TABLE
+from smir.backends.triton_gpu.past import has_past
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -28,7 +29,7 @@ from smir.errors import IRError
 from smir.ir.dims import Dim
 from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan
 from smir.ir.summands import all_stores
-from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, TOKEN, axis_parts
+from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, PAST, SIZELESS, TOKEN, axis_parts
 from smir.ir.tile_program import OUTPUT as Y
 from smir.ir.tile_program import STEP, Result, TileLeaf
 
@@ -42,9 +43,9 @@ class Sizes:
 
     def __post_init__(self) -> None:
         for leaf in tensors(self.plan):
-            first = 3 if leaf.kind == TOKEN else 1
+            first = 3 if leaf.kind in (TOKEN, PAST) else 1
             for i, axis in enumerate(tensor_axes(leaf.rows, leaf.cols, leaf.kind)):
-                if axis not in (CHUNK, ONE):
+                if axis not in SIZELESS:
                     self.direct.setdefault(axis, f"{symbols(self.plan)[INPUT, leaf.name]}.shape[{first + i}]")
         for axis, text in list(self.direct.items()):
             name, factor = _only_name(axis)
@@ -75,7 +76,7 @@ def _only_name(axis: str) -> tuple[str | None, Fraction]:
 def print_launcher(plan: KernelPlan, kernels: Iterable[PrintedKernel], facts: Facts) -> str:
     """The source of `launch.py`."""
     sizes, printed = Sizes(plan), tuple(kernels)
-    axes = sorted({axis for k in plan.kernels for axis, _ in k.roles} - {CHUNK, ONE})
+    axes = sorted({axis for k in plan.kernels for axis, _ in k.roles} - SIZELESS)
     parts = [
         _head(plan, printed),
         f"OPTIONS = {_options(default_options(plan))}",
@@ -196,7 +197,10 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
     called, leaves = symbols(plan), tensors(plan)
     states = [called[BUFFER, b.name] for b in given_buffers(plan)]
     states += [f"{called[INITIAL, n]}=None" for n in state_carries(plan)]
+    # where a decoder's states lie, it wants them written
+    states += [f"{called[FINAL, n]}=None" for n in final_stores(plan) if plan.form == STEP]
     chunk = "" if plan.form == STEP else "chunk=64, "
+    chunk += "past_chunk=64, position=None, " if has_past(plan) else ""
     table = [*PACKED_TABLE] if facts.packed else []
     given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *table, *states])
     tokens = [called[INPUT, leaf.name] for leaf in leaves if leaf.kind == TOKEN]
@@ -207,12 +211,13 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
     results = ", ".join(f"{r.tensor} [{', '.join([*_LEADING[r.kind], *result_axes(r)])}]" for r in plan.results)
     results = results if is_forward(plan) else f"{{{results}}}"
     unit = "    chunk = 1\n" if plan.form == STEP else ""
+    before = next((f"    past = {called[INPUT, x.name]}.shape[1]\n" for x in leaves if x.kind == PAST), "")
     return f'''def launch({given}, {chunk}options=OPTIONS, dtype=None, precision=PRECISION):
     """Returns ({results}, final states {{{finals}}} in float32).
 
 {shapes}
     """
-{unit}    batch, time, heads = {most}.shape[:3]
+{unit}{before}    batch, time, heads = {most}.shape[:3]
 {_PACKED_SIZES if facts.packed else "    chunks = ceil_div(time, chunk)"}
     dtype = dtype or product_type({", ".join(tokens)})'''
 
@@ -222,7 +227,7 @@ _PACKED_SIZES = """    sequences, chunks = cu_seqlens.shape[0] - 1, sequence_of.
     all_chunks = chunks"""
 
 
-_LEADING = {TOKEN: ("B", "T", "H"), PARAM: ("H",), DENSE: ("H", "T", "T")}
+_LEADING = {TOKEN: ("B", "T", "H"), PAST: ("B", "n", "H"), PARAM: ("H",), DENSE: ("H", "T", "T")}
 
 
 def _shape(leaf: TileLeaf, name: str) -> str:
@@ -251,7 +256,8 @@ def _allocations(plan: KernelPlan, facts: Facts) -> list[str]:
         lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b, rows)}, dtype={kind}, {device})")
     for state, axes in state_shapes(plan).items():
         shape = ", ".join([rows, "heads", *map(_extent, axes)])
-        lines.append(f"{called[FINAL, state]} = torch.empty({shape}, dtype=torch.float32, {device})")
+        made = f"{called[FINAL, state]} = torch.empty({shape}, dtype=torch.float32, {device})"
+        lines += [f"if {called[FINAL, state]} is None:", f"    {made}"] if plan.form == STEP else [made]
     return [*lines, *(f"{called[OUTPUT, r.name]} = {_result_memory(plan, r, facts)}, {device})" for r in plan.results)]
 
 
@@ -309,6 +315,7 @@ def _buffer_shape(b: Buffer, sequences: str) -> str:
 
 _CONSTANTS = {
     "CHUNK": "chunk",
+    "PAST_CHUNK": "past_chunk",
     "LEVELS": "chunk.bit_length() - 1",
     "PRODUCT": "TYPES[dtype]",
     "PRECISION": "precision",

@@ -13,7 +13,7 @@ from smir.backends.triton_gpu.names import identifier
 from smir.backends.triton_gpu.options import Options
 from smir.errors import BackendError
 from smir.ir.kernel import GRID, KernelPlan
-from smir.ir.tile import TOKEN
+from smir.ir.tile import PAST, TOKEN
 
 Tensor = Any
 LARGEST = 2**31 - 1
@@ -27,16 +27,17 @@ def within_reach(tensor: Tensor, kind: str, chunk: int) -> Tensor:
     """
     if tensor.is_contiguous():
         return tensor
-    first = 3 if kind == TOKEN else 1
+    has_tokens = kind in (TOKEN, PAST)
+    first = 3 if has_tokens else 1
     reach = sum((n - 1) * step for n, step in zip(tensor.shape[first:], tensor.stride()[first:], strict=True))
-    reach += (chunk - 1) * tensor.stride(1) if kind == TOKEN else 0
+    reach += (chunk - 1) * tensor.stride(1) if has_tokens else 0
     return tensor if reach <= LARGEST else tensor.contiguous()
 
 
 def check_reach(arrays: Mapping[str, tuple[str, Tensor]], heads: int, chunk: int) -> None:
     """A chunk of contiguous memory is within reach. `arrays`: kind and tensor by name. Raises BackendError."""
     for name, (kind, tensor) in arrays.items():
-        if kind == TOKEN and chunk * heads * prod(tensor.shape[3:]) > LARGEST:
+        if kind in (TOKEN, PAST) and chunk * heads * prod(tensor.shape[3:]) > LARGEST:
             raise BackendError(f"{chunk} tokens of {name} for {heads} heads have more elements than 32 bits count",
                                hint="call the mixer for some of the heads, or with a smaller chunk")  # fmt: skip
 

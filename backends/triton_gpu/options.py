@@ -13,7 +13,7 @@ from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
 from smir.ir.live import peak_elements
-from smir.ir.tile import CHUNK, ONE, PARAM, axis_parts
+from smir.ir.tile import CHUNK, ONE, PARAM, PAST_CHUNK, SIZELESS, axis_parts
 from smir.ir.tile_program import CHUNKED, SCAN, STEP
 
 DEFAULT_CHUNK, WIDE_CHUNK, SCAN_CHUNK = 64, 32, 32
@@ -29,6 +29,8 @@ ALIVE_ELEMENTS, NARROWER = 52 << 10, 0.85
 # The same for kernels over pairs of chunks, whose every block computes all scores again.
 PAIR_ELEMENTS = 88 << 10
 FREE = frozenset("load const transpose broadcast".split())
+# Operations on interleaved pairs: an axis beside one of half its length.
+PAIRED = frozenset("rotate cross_pairs turn_pairs".split())
 
 Options = dict[str, dict[str, int]]
 
@@ -54,7 +56,7 @@ def default_options(
 
     `float32`: so are the products' operands, which take twice the registers; `lanes`: threads in a warp.
     """
-    known = {ONE: 1, CHUNK: 1 if plan.form == STEP else chunk, **(sizes or {})}
+    known = {ONE: 1, CHUNK: 1 if plan.form == STEP else chunk, PAST_CHUNK: chunk, **(sizes or {})}
     weight = 2 if float32 else 1
     return {kernel.name: _kernel_options(kernel, known, weight, lanes) for kernel in plan.kernels}
 
@@ -65,9 +67,10 @@ def smallest_blocks(kernel: Kernel) -> dict[str, int]:
     Blocks of rotation angles are half of the rotated axis' ones; a matrix's lanes are the product of two blocks.
     """
     nodes = list(walk(kernel.roots()))
-    angles = [(n.args[0].type, n["axis"]) for n in nodes if n.op == "rotate"]
+    halves = [(n if n.op == "cross_pairs" else n.args[0], n["axis"]) for n in nodes if n.op in PAIRED]
     lanes = {part for n in nodes for part in axis_parts(n.type.cols) if len(axis_parts(n.type.cols)) > 1}
-    return dict.fromkeys((t.rows if axis == 0 else t.cols for t, axis in angles), 8) | dict.fromkeys(lanes, 1)
+    axes = [half.type.rows if axis == 0 else half.type.cols for half, axis in halves]
+    return dict.fromkeys(axes, 8) | dict.fromkeys(lanes, 1)
 
 
 def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes: int) -> dict[str, int]:
@@ -140,7 +143,7 @@ def _elements(node: Node, blocks: Mapping[str, int], sizes: Mapping[str, int]) -
 
 
 def _block(axis: str, sizes: Mapping[str, int], is_lane: bool = False) -> int:
-    if axis in (ONE, CHUNK):
+    if axis in SIZELESS:
         return sizes[axis]
     if axis in sizes:
         return padded(sizes[axis], 1 if is_lane else SMALLEST_BLOCK)

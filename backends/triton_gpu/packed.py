@@ -73,7 +73,7 @@ class ChunkTables:
         if _is_untracked(cu_seqlens):
             return chunk_table(cu_seqlens, tokens, chunk)
         place = cu_seqlens.data_ptr(), tuple(cu_seqlens.shape), cu_seqlens.stride(), cu_seqlens.dtype, cu_seqlens.device
-        key = (*place, cu_seqlens._version, tokens, chunk)
+        key = (*place, _stream(cu_seqlens), cu_seqlens._version, tokens, chunk)
         if key not in self._known:
             while len(self._known) >= KEPT:
                 del self._known[next(iter(self._known))]
@@ -81,12 +81,19 @@ class ChunkTables:
         return self._known[key][1]
 
 
+def _stream(tensor: Tensor) -> int:
+    """On which work on the tensor waits its turn: a table is ready for what comes after it there, not for others."""
+    import torch
+
+    return int(torch.cuda.current_stream(tensor.device).cuda_stream) if tensor.is_cuda else 0
+
+
 def _is_untracked(tensor: Tensor) -> bool:
     """Whether values may change without a new version: inference tensors have none, and a CUDA graph that is being
     recorded must make its tables itself, since what it is replayed with comes later."""
     import torch
 
-    return tensor.is_inference() or (tensor.is_cuda and torch.cuda.is_current_stream_capturing())
+    return bool(tensor.is_inference() or (tensor.is_cuda and torch.cuda.is_current_stream_capturing()))
 
 
 def chunk_table(cu_seqlens: Tensor, tokens: int, chunk: int) -> dict[str, Tensor]:

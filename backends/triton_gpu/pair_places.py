@@ -2,9 +2,10 @@
 
 from smir.backends.triton_gpu.facts import size_name
 from smir.backends.triton_gpu.names import word
+from smir.backends.triton_gpu.past import past_positions
 from smir.ir.graph import Node
 from smir.ir.kernel import Buffer
-from smir.ir.tile import CHUNK, COL, ONE, ROW
+from smir.ir.tile import CHUNK, COL, ONE, PAST, ROW
 
 
 def starts_of(block: str) -> tuple[str, str]:
@@ -12,10 +13,13 @@ def starts_of(block: str) -> tuple[str, str]:
     return ("col_start", "col_inside") if block == COL else ("start", "inside")
 
 
-def positions(node: Node) -> str:
-    """The numbers of a chunk's tokens from 1, a column in float32."""
+def positions(node: Node, segment: bool) -> str:
+    """The numbers of a chunk's tokens from 1, a column in float32; other tokens may come before a segment."""
+    if node["block"] == PAST:
+        return past_positions()
     start, _ = starts_of(node["block"])
-    return f"({start} + row + 1)[:, None].to(tl.float32)"
+    before = "seen + " if segment else ""
+    return f"({before}{start} + row + 1)[:, None].to(tl.float32)"
 
 
 def dense_address(base: str, strides: tuple[str, str], block: str, other: str) -> str:

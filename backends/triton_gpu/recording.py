@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from smir.backends.triton_gpu.runtime import Launch
+if TYPE_CHECKING:
+    from smir.backends.triton_gpu.runtime import Launch
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def recorded(function: Any, kernels: Iterable[str], runs: bool, **others: Any) -
     return found, launches
 
 
-def recording(launch: Launch, kernels: Iterable[str], runs: bool = True) -> tuple[Launch, list[KernelLaunch]]:
+def recording(launch: "Launch", kernels: Iterable[str], runs: bool = True) -> "tuple[Launch, list[KernelLaunch]]":
     """The same for a plan that is ready to run; without `runs` it takes `meta` tensors too."""
     function, launches = recorded(launch.launch, kernels, runs)
-    return replace(launch, launch=function), launches
+    return replace(launch, launch=function, cold=[]), launches

@@ -2,22 +2,27 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from smir.backends.triton_gpu.assembler import prepare_assembler
 from smir.backends.triton_gpu.cache import import_package, write_package
 from smir.backends.triton_gpu.emit import emit
-from smir.backends.triton_gpu.facts import Facts
+from smir.backends.triton_gpu.facts import Facts, padded
+from smir.backends.triton_gpu.first_call import compile_together, uncompiled
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
 from smir.backends.triton_gpu.limits import check_programs, check_reach, within_reach
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
 from smir.backends.triton_gpu.packed import chunk_tables, most_chunks
+from smir.backends.triton_gpu.past import has_past
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
+    FINAL,
     INITIAL,
+    final_stores,
     given_buffers,
     is_forward,
     state_carries,
@@ -26,8 +31,9 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import BackendError
 from smir.ir.kernel import KernelPlan
+from smir.ir.segment import POSITION as SEEN
 from smir.ir.sizes import CU_SEQLENS
-from smir.ir.tile import DENSE, TOKEN
+from smir.ir.tile import DENSE, PAST, TOKEN
 from smir.ir.tile_program import OUTPUT as Y
 from smir.ir.tile_program import STEP
 
@@ -78,25 +84,45 @@ class Launch:
     keywords: Mapping[str, Any]
     forward: bool
     packed: bool
+    segment: bool
     tokens: int
+    final: Mapping[str, str]
+    # kernels that the first call compiles together
+    cold: list[str] = field(default_factory=list)
 
     def __call__(
-        self, arrays: Mapping[str, Tensor], states: Mapping[str, Tensor]
+        self,
+        arrays: Mapping[str, Tensor],
+        states: Mapping[str, Tensor],
+        final: Mapping[str, Tensor] = MappingProxyType({}),
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """All results by tensor, and the final states. Raises BackendError for a kernel too large for the device."""
-        chunk = self.keywords.get("chunk", 1)
+        """All results by tensor, and the final states. Raises BackendError for a kernel too large for the device.
+
+        The step form writes final states into those tensors of `final` that there are, contiguous ones.
+        """
+        chunk = self.keywords.get("past_chunk", self.keywords.get("chunk", 1))
         inputs = [within_reach(arrays[name], kind, chunk) for name, kind in self.inputs]
-        given = {keyword: states[name].float() for name, keyword in self.initial if name in states}
+        given = {keyword: _readable(states[name]) for name, keyword in self.initial if name in states}
+        given |= {self.final[name]: tensor for name, tensor in final.items()}
         given |= {keyword: arrays[name] for name, keyword in self.buffers}
+        if self.segment and SEEN in states:
+            given["position"] = states[SEEN]
         try:
             with _on_device(inputs[0]):
                 if self.packed:
                     given |= chunk_tables(arrays[CU_SEQLENS], self.tokens, chunk)
-                results, final = self.launch(*inputs, **given, **self.keywords)
+                if self.cold:
+                    compile_together(self.launch, self.cold, inputs, {**given, **self.keywords})
+                results, ends = self.launch(*inputs, **given, **self.keywords)
         except _out_of_resources() as error:
             hint = f"try chunk={chunk // 2}"
             raise BackendError(f"a kernel is too large for this GPU: {error}", hint=hint) from error
-        return {Y: results} if self.forward else results, final
+        return {Y: results} if self.forward else results, ends
+
+
+def _readable(state: Tensor) -> Tensor:
+    """An initial state in a type that kernels read."""
+    return state.float() if state.dtype.itemsize > 4 else state
 
 
 def prepare(
@@ -105,17 +131,21 @@ def prepare(
     """Everything about `run_triton_results` that shapes, types and the device settle; raises what it raises."""
     inputs = {leaf.name: arrays[leaf.name] for leaf in tensors(plan)}
     _check_tensors(inputs)
-    sizes, dtype = sizes_of(plan, arrays), _product_type(plan, arrays)
-    heads = {leaf.name: int(arrays[leaf.name].shape[2]) for leaf in tensors(plan) if leaf.kind == TOKEN}
-    float32 = dtype.itemsize == 4
+    sizes, dtype = sizes_of(plan, arrays), product_type(plan, arrays)
+    heads = {leaf.name: int(arrays[leaf.name].shape[2]) for leaf in tensors(plan) if leaf.kind in (TOKEN, PAST)}
+    float32, segment = dtype.itemsize == 4, has_past(plan)
     chunk = default_chunk(sizes, float32, plan.form) if chunk is None else chunk
     _check_chunk(plan, chunk)
+    keywords = {} if plan.form == STEP else {"chunk": chunk}
+    if segment:
+        # few new tokens meet long chunks of the past
+        keywords = {"chunk": min(chunk, padded(_tokens(plan, arrays)[1])), "past_chunk": chunk}
     called, packed = symbols(plan), CU_SEQLENS in arrays
     if packed and any(leaf.kind == DENSE for leaf in tensors(plan)):
         hint = "call it for each sequence"
         raise BackendError("packed sequences with a parameter for every two positions", hint=hint)
     chosen = {**default_options(plan, sizes, chunk, float32, lanes()), **(options or {})}
-    batch, tokens = next(map(int, arrays[leaf.name].shape[:2]) for leaf in tensors(plan) if leaf.kind == TOKEN)
+    batch, tokens = _tokens(plan, arrays)
     sequences, chunks = batch, batch * -(-tokens // (1 if plan.form == STEP else chunk))
     if packed:
         sequences = len(arrays[CU_SEQLENS]) - 1
@@ -127,10 +157,13 @@ def prepare(
         inputs=tuple((leaf.name, leaf.kind) for leaf in tensors(plan)),
         buffers=tuple((b.name, called[BUFFER, b.name]) for b in given_buffers(plan)),
         initial=tuple((name, called[INITIAL, name]) for name in state_carries(plan)),
-        keywords={"options": chosen, "dtype": dtype} | ({} if plan.form == STEP else {"chunk": chunk}),
+        keywords={"options": chosen, "dtype": dtype, **keywords},
         forward=is_forward(plan),
         packed=packed,
+        segment=segment,
         tokens=tokens,
+        final={name: called[FINAL, name] for name in final_stores(plan)} if plan.form == STEP else {},
+        cold=uncompiled([k.name for k in plan.kernels]),
     )
 
 
@@ -138,9 +171,15 @@ def sizes_of(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> dict[str, int]:
     """The size of every axis that an array shows."""
     sizes: dict[str, int] = {}
     for leaf in tensors(plan):
-        shape = arrays[leaf.name].shape[3 if leaf.kind == TOKEN else 1 :]
+        shape = arrays[leaf.name].shape[3 if leaf.kind in (TOKEN, PAST) else 1 :]
         sizes |= dict(zip(tensor_axes(leaf.rows, leaf.cols, leaf.kind), map(int, shape), strict=False))
     return sizes
+
+
+def _tokens(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Batch and tokens."""
+    first = next(arrays[leaf.name] for leaf in tensors(plan) if leaf.kind == TOKEN)
+    return int(first.shape[0]), int(first.shape[1])
 
 
 @lru_cache(maxsize=256)
@@ -173,7 +212,7 @@ def _check_tensors(inputs: Mapping[str, Tensor]) -> None:
         raise BackendError("the tensors are on different devices", hint="move them all to one device")
 
 
-def _product_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
+def product_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
     """The type of products' operands: the inputs' only 16-bit type, else float32 (as the printed launcher says)."""
     import torch
 

@@ -13,7 +13,8 @@ INPUT, BUFFER, INITIAL, FINAL, OUTPUT = "input", "buffer", "initial", "final", "
 # What the launcher itself calls things.
 LOCALS = frozenset(
     "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div product_type TYPES "
-    "OPTIONS INTERPRETED PRECISION SHORT_INVERSE cu_seqlens first_chunks sequence_of sequences all_chunks".split()
+    "OPTIONS INTERPRETED PRECISION SHORT_INVERSE cu_seqlens first_chunks sequence_of sequences all_chunks "
+    "past past_chunk position".split()
 )
 
 

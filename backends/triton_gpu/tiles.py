@@ -13,6 +13,8 @@ def weigh_rows(weights, x, PARTS: tl.constexpr):
     """`weights @ x` for weights of 0 and 1."""
     if PARTS == 0:
         total = tl.dot(weights.to(tl.float32), x, input_precision="ieee")
+    elif PARTS == 1:
+        total = tl.dot(weights.to(tl.bfloat16), x.to(tl.bfloat16))
     else:
         binary = weights.to(tl.bfloat16)
         high = x.to(tl.bfloat16)
@@ -60,6 +62,13 @@ def running_sum(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.con
 
 
 @triton.jit
+def scanned_sum(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """The same without a matrix product, in float32."""
+    total = tl.cumsum(x, axis=0, reverse=REVERSE)
+    return shift_rows(total, 0.0, REVERSE) if EXCLUSIVE else total
+
+
+@triton.jit
 def running_sum_transposed(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
     """Running sum over the columns: `running_sum` of the transposed tile, transposed."""
     return weigh_cols(x, tl.trans(sum_weights(x.shape[1], REVERSE, EXCLUSIVE).to(tl.float32)), PARTS)
@@ -95,7 +104,7 @@ def level_mask(a, level, REVERSE: tl.constexpr):
     """Keeps (i, j) with i in an odd block of 2**level rows and j in the even one before it (reverse: swapped)."""
     C: tl.constexpr = a.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    neighbours = ((i >> level) ^ (j >> level)) == 1
+    neighbours = (i ^ j) >> level == 1
     ordered = i < j if REVERSE else i > j
     return tl.where(neighbours & ordered, a, 0.0)
 
@@ -138,7 +147,7 @@ def same_pair(a, level):
     """Keeps (i, j) in different blocks of one pair of blocks of 2**level rows."""
     C: tl.constexpr = a.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    return tl.where(((i >> level) ^ (j >> level)) == 1, a, 0.0)
+    return tl.where((i ^ j) >> level == 1, a, 0.0)
 
 
 @triton.jit
@@ -150,49 +159,46 @@ def level_rows(a, level, ODD: tl.constexpr):
 
 
 @triton.jit
-def pair_weights(level, C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
-    """Row i holds ones for the rows between row i and the boundary of its pair of blocks of 2**level rows."""
-    i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    same = (i >> level) == (m >> level)
+def pair_weights(i, m, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """Ones where row m lies between row i and the boundary of i's pair of blocks of 2**level rows."""
     odd = ((i >> level) & 1) == 1
-    if REVERSE:
-        query = m > i if EXCLUSIVE else m >= i
-        ones = (odd & (m < i)) | (~odd & query)
-    else:
-        query = m < i if EXCLUSIVE else m <= i
-        ones = (odd & query) | (~odd & (m > i))
-    return same & ones
+    inwards = m < i if REVERSE else m <= i
+    ones = ((i ^ m) >> level == 0) & (inwards == odd)
+    return ones & (i != m) if EXCLUSIVE else ones
 
 
 @triton.jit
-def pair_distance(g, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
-    """Sum of g between a row and the boundary of its pair of blocks of 2**level rows."""
-    C: tl.constexpr = g.shape[0]
-    weights = pair_weights(level, C, REVERSE, EXCLUSIVE)
-    if g.shape[1] == 1:
-        total = tl.sum(tl.where(weights, tl.trans(g), 0.0), axis=1, keep_dims=True)
-    else:
-        total = weigh_rows(weights, g, PARTS)
-    return total
+def level_distance(prefix, suffix, level):
+    """Sums between a row and the boundary of its pair of blocks: up to it in odd blocks, from it on in even ones."""
+    odd = (((tl.arange(0, prefix.shape[0]) >> level) & 1) == 1)[:, None]
+    return tl.where(odd, prefix, suffix)
+
+
+@triton.jit
+def next_level(prefix, suffix, own, level):
+    """From blocks of 2**level rows to blocks of twice as many: the sums up to a row, and from it on.
+
+    Both together are a block's sum, if one of them holds the row's `own` value.
+    """
+    row = tl.arange(0, prefix.shape[0])[:, None]
+    total = prefix + suffix + own
+    other = tl.gather(total, tl.broadcast_to(row ^ (1 << level), total.shape), 0)
+    odd = ((row >> level) & 1) == 1
+    return prefix + tl.where(odd, other, 0.0), suffix + tl.where(odd, 0.0, other)
 
 
 @triton.jit
 def pair_collect(d, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
-    """The transpose of `pair_distance`: row m sums d over the rows whose distance counts m."""
+    """The transpose of the distance as a linear map: row m sums d over the rows whose distance counts m.
+
+    These are gradients, not exponents: where products take 16 bits, so does this one.
+    """
     C: tl.constexpr = d.shape[0]
-    i, m = tl.arange(0, C)[None, :], tl.arange(0, C)[:, None]
-    same = (i >> level) == (m >> level)
-    odd = ((i >> level) & 1) == 1
-    if REVERSE:
-        query = m > i if EXCLUSIVE else m >= i
-        weights = same & ((odd & (m < i)) | ((odd == 0) & query))
-    else:
-        query = m < i if EXCLUSIVE else m <= i
-        weights = same & ((odd & query) | ((odd == 0) & (m > i)))
+    weights = pair_weights(tl.arange(0, C)[None, :], tl.arange(0, C)[:, None], level, REVERSE, EXCLUSIVE)
     if d.shape[1] == 1:
         total = tl.sum(tl.where(weights, tl.trans(d), 0.0), axis=1, keep_dims=True)
     else:
-        total = weigh_rows(weights, d, PARTS)
+        total = weigh_rows(weights, d, 1 if PARTS == 2 else PARTS)
     return total
 
 
@@ -212,6 +218,13 @@ def cross_pairs(a, b):
     HALF: tl.constexpr = a.shape[1] // 2
     first, second = tl.split(tl.reshape(a * swap_pairs(b), (ROWS, HALF, 2)))
     return first - second
+
+
+@triton.jit
+def turn_pairs(a, b):
+    """(a b1, -a b0) for interleaved pairs of columns of b; a has half as many."""
+    HALF: tl.constexpr = b.shape[1] // 2
+    return tl.reshape(tl.join(a, -a), (b.shape[0], 2 * HALF)) * swap_pairs(b)
 
 
 @triton.jit
@@ -379,8 +392,8 @@ def exp(x, PRODUCT: tl.constexpr):
 def exact_exp(x):
     """e^x to one unit in the last place of float32, with errors that don't lean to one side (Cephes).
 
-    The GPU's own rounds x log2(e) first and is off by up to 6e-8 (2 + |x|), the same way for the same x: in a product of
-    hundreds of equal decays that adds up. 0 at -inf, NaN stays.
+    The GPU's own rounds x log2(e) first and is off by up to 6e-8 (2 + |x|), the same way for the same x: in a product
+    of hundreds of equal decays that adds up. 0 at -inf, NaN stays.
     """
     inside = tl.where(x < -105.0, -105.0, tl.where(x > 90.0, 90.0, x))
     # x = n log(2) + r: adding 1.5 * 2^23 rounds to a whole number, which is then in the last bits

@@ -64,7 +64,7 @@ def _dot(n: Node) -> Node:
 
 
 def _valid_rows(n: Node) -> Node:
-    ones = tile.broadcast(tile.const(1.0), tile.CHUNK, tile.ONE)
+    ones = tile.broadcast(tile.const(1.0), n.type.rows, tile.ONE)
     valid = make("valid_rows", (ones,), ones.type, fill=0.0, block=n["block"])
     return tile.pointwise("where", tile.transpose(valid), transposed(n.args[0]), tile.const(n["fill"]))
 

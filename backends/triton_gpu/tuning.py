@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,8 +20,8 @@ from smir.ir.tile_program import SCAN, STEP
 
 CHUNKS, SCAN_CHUNKS = (32, 64, 128), (16, 32, 64)
 WIDEST_BLOCK, FEWEST_WARPS, MOST_WARPS, MOST_STAGES = 256, 2, 16, 4
-# Launches of a kernel that are timed: as many as fit into this many milliseconds.
-REPEATS, TIMED_MS = (3, 20), 15.0
+# A kernel is launched as often as fits into this time, in groups of which the median counts.
+TIMED_SECONDS, GROUPS, FEWEST, MOST = 0.03, 3, 2, 50
 
 Options = dict[str, int]
 
@@ -138,28 +138,30 @@ def kernel_seconds(launches: Iterable[KernelLaunch], names: Iterable[str]) -> di
     return {x.name: seconds(x.again) for x in launches if x.name in wanted}
 
 
-def seconds(run: Any) -> float:
-    """Median seconds of a function's work on the GPU, after it has run once."""
+def seconds(run: Callable[[], object]) -> float:
+    """Median seconds of a function's work on the GPU, after it has run once. Launches follow each other so closely
+    that the time of launching doesn't count where work takes longer."""
     import torch
 
     if not torch.cuda.is_available():
         start = time.perf_counter()
         run()
         return time.perf_counter() - start
-    first = _timed(run)
-    repeats = max(REPEATS[0], min(REPEATS[1], int(TIMED_MS / max(first * 1e3, 1e-3))))
-    return statistics.median(_timed(run) for _ in range(repeats))
+    once = max(_timed(run, 1), 1e-6)
+    repeats = max(FEWEST, min(MOST, int(TIMED_SECONDS / GROUPS / once)))
+    return statistics.median(_timed(run, repeats) for _ in range(GROUPS))
 
 
-def _timed(run: Any) -> float:
+def _timed(run: Callable[[], object], repeats: int) -> float:
     import torch
 
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
-    run()
+    for _ in range(repeats):
+        run()
     end.record()
     end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3
+    return float(start.elapsed_time(end)) / 1e3 / repeats
 
 
 def _names(plan: KernelPlan) -> list[str]:

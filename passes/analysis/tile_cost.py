@@ -54,6 +54,8 @@ def flops(node: Node, size: Size) -> Any:
         return 2 * n * size(CHUNK)
     if node.op in ("mask", "level_mask", "level_sum", "valid_rows"):
         return n
+    if node.op == "turn_pairs":
+        return n
     return 6 * n if node.op == "rotate" else 0 * n
 
 

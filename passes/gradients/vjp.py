@@ -1,8 +1,8 @@
 """Reverse-mode rules: for every tile operation, the adjoints of its arguments in terms of the adjoint of its result.
 
-The rules only use tile operations, and all of these have rules but `cross_pairs`, which adjoints of rotations hold:
-programs are closed under differentiation, any number of times, rotations once. A rule returns one adjoint for each
-argument, or None where the argument has no influence (conditions, constants).
+The rules only use tile operations, and all of these have rules: programs are closed under differentiation, any number
+of times. A rule returns one adjoint for each argument, or None where the argument has no influence (conditions,
+constants).
 """
 
 from collections.abc import Callable, Set
@@ -160,6 +160,19 @@ def _rotate(y: Node, g: Node) -> Adjoints:
     return p("neg", turned) if inverse else turned, tile.rotate(theta, g, axis, inverse=not inverse)
 
 
+def _cross_pairs(y: Node, g: Node) -> Adjoints:
+    """Of a0 b1 - a1 b0."""
+    a, b = y.args
+    return tile.turn_pairs(g, b, y["axis"]), p("neg", tile.turn_pairs(g, a, y["axis"]))
+
+
+def _turn_pairs(y: Node, g: Node) -> Adjoints:
+    """Of (a b1, -a b0)."""
+    a, b = y.args
+    half = str(a.type.rows if y["axis"] == 0 else a.type.cols)
+    return tile.cross_pairs(g, b, y["axis"], half), p("neg", tile.turn_pairs(a, g, y["axis"]))
+
+
 def _scan(y: Node, g: Node) -> Adjoints:
     """With c_t the derivative of y_t by y_(t-1): lambda_t = g_t + c_(t+1) lambda_(t+1), a scan the other way.
 
@@ -228,6 +241,8 @@ RULES: dict[str, Rule] = {
     "level_mask": lambda y, g: (tile.level_mask(g, y["reverse"]),),
     "level_sum": lambda y, g: (g,),
     "rotate": _rotate,
+    "cross_pairs": _cross_pairs,
+    "turn_pairs": _turn_pairs,
     "scan": _scan,
     "shift": _shift,
     "edge_row": lambda y, g: (tile.place_row(g, y["reverse"]),),

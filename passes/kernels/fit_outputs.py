@@ -48,10 +48,11 @@ def fit_parts(parts: Iterable[Part]) -> tuple[Part, ...]:
 
 def is_too_large(part: Part) -> bool:
     """Whether more is alive at once than a program holds, at nominal sizes."""
-    return _peak(part) > BUDGET
+    return peak(part) > BUDGET
 
 
-def _peak(part: Part) -> int:
+def peak(part: Part) -> int:
+    """The most elements that are alive at one time, at nominal sizes and in narrow blocks."""
     blocks = {axis: BLOCK for axis, role in _roles(part) if role == GRID}
 
     def count(node: Node) -> int:
@@ -134,7 +135,7 @@ def _ordered(part: Part) -> Part:
     done: tuple[tuple[str, Node], ...] = ()
     rest = list(part.values)
     while rest:
-        peaks = [_peak(replace(part, values=(*done, x, *(o for o in rest if o is not x)))) for x in rest]
+        peaks = [peak(replace(part, values=(*done, x, *(o for o in rest if o is not x)))) for x in rest]
         done = (*done, rest.pop(peaks.index(min(peaks))))
     return replace(part, values=done)
 

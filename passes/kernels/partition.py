@@ -15,13 +15,22 @@ from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, CHUNK, DENSE, ONE, PARAM, buffer
-from smir.ir.tile_program import CHUNKED, OUTPUT, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
+from smir.ir.tile_program import CHUNKED, INNER, OUTPUT, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
 from smir.passes.kernels.axis_roles import assign_roles
 from smir.passes.kernels.crossing import is_heavy, stored_values
+from smir.passes.kernels.cut_values import cut_values
 from smir.passes.kernels.fit_outputs import Part, fit_parts
 from smir.passes.kernels.partition_pairs import has_pair_kernels, pair_plan
+from smir.passes.kernels.projections import with_projections
 from smir.passes.kernels.split_outputs import cut_outputs
-from smir.passes.kernels.sums_apart import factors, is_matrix_sum, keeps_too_much, sum_carry, sum_loop
+from smir.passes.kernels.sums_apart import (
+    factors,
+    holds_too_much,
+    is_matrix_sum,
+    keeps_too_much,
+    sum_carry,
+    sum_loop,
+)
 
 
 @dataclass
@@ -94,6 +103,10 @@ def partition_values(
     builder = _built(program, handed, offered or {})
     if program.form in (STEP, SCAN) and any(k.loops and keeps_too_much(k) for k in builder.kernels):
         builder = _built(program, handed, offered or {}, apart=True)
+    decodes = any(o.result.name == OUTPUT for o in program.outputs)
+    if program.form == STEP and not decodes and any(k.loops and holds_too_much(k) for k in builder.kernels):
+        # what no state reaches, and what no state needs, in parallel kernels, as in chunked form
+        builder = _built(replace(program, form=CHUNKED), handed, offered or {}, apart=True)
     leaves = tuple(leaf for leaf in program.leaves if leaf.kind != BUFFER)
     results = tuple(o.result for o in program.outputs)
     buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
@@ -178,10 +191,14 @@ def _chunked(b: _Builder) -> None:
 
 def _quadratic(b: _Builder) -> None:
     """One kernel over row chunks with loops over column chunks; states, if any, in carry kernels of their own."""
-    inner = [s for s in b.program.scans if s.order in ("earlier", "later")]
-    if not inner:
+    if not any(s.order in INNER for s in b.program.scans):
         # one chunk as long as the sequence
         return _chunked(b)
+    b.program, ahead = with_projections(b.program, "prep")
+    inner = [s for s in b.program.scans if s.order in INNER]
+    _parallel(b, "prep", list(ahead.items()))
+    for target, value in ahead.items():
+        b.keep(target, value)
     states = replace(b.program, scans=tuple(s for s in b.program.scans if s not in inner))
     _in_time(b, states)
     kernels = {name: [s for s in inner if s.kernel == name] for name in dict.fromkeys(s.kernel for s in inner)}
@@ -242,7 +259,7 @@ def _fit(b: _Builder) -> None:
     written = [(k.name, tuple((s.target, s.value) for s in k.stores)) for k in kernels]
     parts = [Part(name, values, keeps=values[0][0] in b.buffers) for name, values in written]
     del b.kernels[first:]
-    for part in fit_parts(parts):
+    for part in cut_values(fit_parts(parts)):
         new = {n: v for n, v in part.values if part.keeps and n not in b.buffers}
         b.buffers |= {n: Buffer(n, v.type.rows, v.type.cols, PER_CHUNK) for n, v in new.items()}
         made = {leaf: value for value, leaf in b.stored.items()}

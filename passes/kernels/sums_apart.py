@@ -9,6 +9,7 @@ from collections.abc import Iterable
 
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import GRID, Kernel, Loop, Store
+from smir.ir.live import peak_elements
 from smir.ir.tile import CARRIED, CHUNK, ONE, PARAM, carried, pointwise
 from smir.ir.tile_program import Carry, Output, Scan
 from smir.passes.analysis.tile_cost import elements
@@ -16,11 +17,21 @@ from smir.passes.kernels.crossing import size
 from smir.passes.kernels.fit_outputs import BLOCK, BUDGET
 
 
+# Without blocks, compiled kernels spill much from here on.
+MOST_ALIVE = 92 << 10
+
+
 def keeps_too_much(kernel: Kernel) -> bool:
     """Whether a sequential kernel's parameters, states and sums are more than a program's registers hold."""
     blocks = {axis: BLOCK for axis, role in kernel.roles if role == GRID}
     kept = [n for n in walk(kernel.roots()) if n.op == "load" and n["kind"] in (PARAM, CARRIED)]
     return bool(sum(elements(n, lambda axis: blocks.get(axis) or size(axis)) for n in kept) > BUDGET)
+
+
+def holds_too_much(kernel: Kernel) -> bool:
+    """Whether more is alive at once in a sequential kernel that isn't cut into blocks than registers hold."""
+    whole = GRID not in dict(kernel.roles).values()
+    return whole and peak_elements(kernel.roots(), lambda n: int(elements(n, size))) > MOST_ALIVE
 
 
 def is_matrix_sum(output: Output) -> bool:

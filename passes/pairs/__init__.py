@@ -6,7 +6,9 @@ pass.
 - pair_terms: what one pair of chunks adds to a read
 - pair_distances: the distances that a mask admits, and comparisons that they settle
 - pair_sides: whose tokens a tile is made of, and the largest parts that belong to one side
-- pair_segment: a segment of a sequence, and what a caller keeps of the tokens before it
+- pair_segment: a segment of a sequence
+- pair_delays: delayed inputs of a segment as inputs of their own
+- pair_cache: what a caller keeps of the tokens before it
 - pair_adjoint: the backward pass, in which no two programs write one place
 - pair_training: the two plans of a training step on pairs of chunks
 """

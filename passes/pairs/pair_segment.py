@@ -9,33 +9,45 @@ from dataclasses import dataclass, replace
 
 from smir.errors import FormError
 from smir.ir.graph import Node, walk
+from smir.ir.kernel import KernelPlan
 from smir.ir.pairs import PairProgram
 from smir.ir.segment import past_of
 from smir.ir.tile import PAST
 from smir.ir.tile_program import BEFORE, TileProgram
+from smir.passes.analysis.stops import unmarked
+from smir.passes.kernels.partition_pairs import pair_plan
 from smir.passes.masks.index_formulas import affine
 from smir.passes.pairs.lower_pairs import lower_pairs
+from smir.passes.pairs.pair_cache import PairCache
+from smir.passes.pairs.pair_delays import delays_as_inputs, delays_of
 
 _COMPARISONS = frozenset({"le", "lt", "eq", "ne"})
 
 
 @dataclass(frozen=True)
-class PairCache:
-    """What a caller keeps for later segments: of the inputs in `inputs` the last `tokens` (None: all).
+class PairSegment:
+    """The kernels of a segment after others, and what they need of the tokens before it."""
 
-    `absolute`: a weight depends on the number of a position, not on distances alone.
-    """
+    plan: KernelPlan
+    cache: PairCache
 
-    inputs: tuple[str, ...]
-    tokens: int | None
-    absolute: bool
+
+def pair_segment(program: PairProgram) -> PairSegment:
+    """Raises what `lower_segment` raises."""
+    made = lower_segment(program)
+    cache = pair_cache(program, made)
+    if cache.needs_position and not cache.inputs:
+        raise FormError(f"{program.mixer.name} depends on the numbers of positions and looks back at none",
+                        program.mixer.span(program.mixer.output), "give the position as an input")  # fmt: skip
+    return PairSegment(pair_plan(unmarked(made)), cache)
 
 
 def lower_segment(program: PairProgram) -> TileProgram:
     """The quadratic form of a segment of a masked operator that doesn't look ahead: its loads of kind PAST are the
-    tokens before it. Raises FormError for formulas that no tile expresses, and for delayed inputs."""
-    _check_delays(program)
-    made = lower_pairs(program, past=True)
+    tokens before it, its inputs also the delayed ones (`delays_as_inputs`). Raises FormError for formulas that no tile
+    expresses."""
+    _check_names(program)
+    made = lower_pairs(delays_as_inputs(program), past=True)
     # nothing is kept for a backward pass
     return replace(made, scans=tuple(replace(s, exports=()) for s in made.scans))
 
@@ -43,22 +55,20 @@ def lower_segment(program: PairProgram) -> TileProgram:
 def pair_cache(program: PairProgram, segment: TileProgram) -> PairCache:
     """What a segment of this program needs, as `lower_segment` gave it."""
     past = {leaf.name for leaf in segment.leaves if leaf.kind == PAST}
+    delays, program = delays_of(program), delays_as_inputs(program)
     inputs = tuple(d.name for d in program.mixer.inputs if past_of(d.name) in past)
     reaches = [s.reach for s in segment.scans if s.order == BEFORE]
-    tokens = None if None in reaches else max((r for r in reaches if r is not None), default=0)
-    return PairCache(inputs, tokens, _is_absolute(program))
+    delayed = [max(delays.get(name, (0,))) for name in inputs]
+    tokens = None if None in reaches else max((*(r for r in reaches if r is not None), *delayed), default=0)
+    return PairCache(inputs, tokens, _is_absolute(program), tuple(delays.items()))
 
 
-def _check_delays(program: PairProgram) -> None:
-    """A delayed token of the segment's first ones belongs to the past."""
-    mixer = program.mixer
-    delayed = next((n for n in walk(program.roots()) if n.op in ("input", "input_of") and n["offset"]), None)
-    if delayed is not None:
-        raise FormError(
-            f"{mixer.name} reads `{delayed['name']}` of another token beside a sum over positions",
-            mixer.span(delayed) or mixer.span(mixer.output),
-            f"shift `{delayed['name']}` before the mixer, and give it as an input of its own",
-        )
+def _check_names(program: PairProgram) -> None:
+    names = {d.name: d for d in program.mixer.declarations}
+    taken = next((names[past_of(name)] for name in names if past_of(name) in names), None)
+    if taken is not None:
+        raise FormError(f"`{taken.name}` is what a state calls the earlier tokens of another input", taken.span,
+                        "give it another name")  # fmt: skip
 
 
 # ---- positions --------------------------------------------------------------------------------------------------

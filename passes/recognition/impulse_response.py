@@ -53,6 +53,9 @@ class _Splitter:
         ahead = next((n for n in mixer.nodes() if n.op == "state" and n["offset"] > 0), None)
         if ahead is not None:
             raise BrokenLaw("a state that is read ahead of its time", ahead, LOOKS_BACK)
+        started = next((s for s in mixer.states if s.initial), None)
+        if started is not None:
+            raise BrokenLaw(f"a state that starts at {started.initial:g}", started.update, STARTS)
         drivers = {s.name: list(self._drivers(s.update)) for s in mixer.states}
         found = dict.fromkeys(self._reads(mixer.output))
         names = _fresh("response", mixer, len(found))

@@ -45,7 +45,7 @@ def peak_elements(roots: Iterable[Node], elements: Callable[[Node], int]) -> int
             size = elements(node) * (2 if node in twice else 1)
             changes[first[node]] += size
             changes[last[node] + 1] -= size
-    for node in (n for n in order if n.op in ("rotate", "cross_pairs")):
+    for node in (n for n in order if n.op in ("rotate", "cross_pairs", "turn_pairs")):
         changes[first[node]] += elements(node.args[1])
         changes[first[node] + 1] -= elements(node.args[1])
     for turns in _turns(order).values():

@@ -3,6 +3,9 @@
 By its name, what a caller keeps of an input is a tensor `<input>_past` `[B, n, H, *dims]`, its last n tokens.
 """
 
+# How many tokens came before a segment, where that is more than are kept.
+POSITION = "position"
+
 
 def past_of(name: str) -> str:
     """The name of the last tokens of an input before a segment."""

@@ -89,6 +89,7 @@ TILE_OPS: dict[str, Signature] = {
     "pair_distance": Signature((1,), lambda n: tile.pair_distance(n.args[0]), _FLAGS),
     "pair_collect": Signature((1,), lambda n: tile.pair_collect(n.args[0]), _FLAGS),
     "cross_pairs": Signature((2,), _cross_pairs, {"axis": int}),
+    "turn_pairs": Signature((2,), lambda n: tile.turn_pairs(n.args[0], n.args[1], n["axis"]), {"axis": int}),
     "level_mask": Signature((1,), lambda n: tile.level_mask(n.args[0]), {"reverse": bool}),
     "level_sum": Signature((1,), lambda n: tile.level_sum(n.args[0])),
     "scan": Signature(

@@ -245,6 +245,11 @@ def cross_pairs(a: Node, b: Node, axis: int, half: str) -> Node:
     return make("cross_pairs", (a, b), Tile(rows, cols), axis=axis)
 
 
+def turn_pairs(a: Node, b: Node, axis: int) -> Node:
+    """Per interleaved pair of b along `axis`, (a b1, -a b0): what `cross_pairs` asks of its left operand."""
+    return make("turn_pairs", (a, b), b.type, axis=axis)
+
+
 # ---- elementwise recurrences ------------------------------------------------------------------------------------
 
 # How a state moves on: h = a h- + w, m = max(l + m-, w), l = logaddexp(d + l-, w).
@@ -316,7 +321,7 @@ def fold(a: Node, part: int) -> Node:
 LEVEL_OPS = frozenset({"pair_distance", "pair_collect", "level_mask"})
 STRUCTURAL = frozenset(
     "load const dot transpose broadcast sum reduce_max cumsum segment_sum mask valid_rows unit_inverse "
-    "pair_distance pair_collect level_mask level_sum rotate cross_pairs "
+    "pair_distance pair_collect level_mask level_sum rotate cross_pairs turn_pairs "
     "scan shift edge_row place_row spread fold".split()
 )
 OPS = STRUCTURAL | frozenset(POINTWISE)
@@ -349,7 +354,7 @@ def combined_axes(node: Node) -> Iterator[str]:
         yield from axis_parts(node.args[0].type.cols)
     elif node.op == "fold":
         yield axis_parts(node.args[0].type.cols)[1 - node["part"]]
-    elif node.op in ("sum", "reduce_max", "rotate", "cross_pairs"):
+    elif node.op in ("sum", "reduce_max", "rotate", "cross_pairs", "turn_pairs"):
         # of pairs, the whole axis and the one of half its length
         for part in (node, *node.args):
             yield from axis_parts(part.type.rows if node["axis"] == 0 else part.type.cols)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smir.compiled import CompiledMixer, compile_source
+from smir.compiled import CompiledMixer, compile_source, mixer_by_handle
 from smir.errors import ArgumentError, IRError
+from smir.ir.interval import Interval
 from smir.ir.mixer import INPUT
 from smir.ir.sizes import TIME_NAME
 from smir.nn.activations import before, into, middle, near
@@ -55,7 +56,8 @@ class Mixer(nn.Module):  # type: ignore[misc]
         super().__init__()
         _check_widths(d_model, heads)
         self.d_model, self.heads = d_model, heads
-        self._source, self._form, self._chunk = find_spec(spec), form, chunk
+        # layers of one spec share it
+        self.compiled = _compiled(find_spec(spec), form, chunk)
         self.sizes = _all_sizes(self.compiled, d_model // heads, sizes or {})
         self.roles, outputs = self._find_roles()
         self._vectors = tuple(r for r in self.roles if r.declaration.kind == INPUT and not r.gate)
@@ -69,11 +71,6 @@ class Mixer(nn.Module):  # type: ignore[misc]
         self.norm = nn.RMSNorm(outputs, eps=NORM_EPS, **place) if outputs > 1 else None
         self.out = nn.Linear(heads * outputs, d_model, bias=False, **place)
         self.reset_parameters()
-
-    @property
-    def compiled(self) -> CompiledMixer:
-        """The compiled mixer; layers of one spec share it."""
-        return _compiled(self._source, self._form, self._chunk)
 
     def reset_parameters(self) -> None:
         """Draws all weights anew."""
@@ -99,9 +96,10 @@ class Mixer(nn.Module):  # type: ignore[misc]
             if linear is not None:
                 parts = linear(x).split([self.heads * r.size for r in group], dim=-1)
                 for role, part in zip(group, parts, strict=True):
-                    found[role.name] = _shaped(role, part.unflatten(-1, (self.heads, *(role.shape or (1,)))))
+                    part = part.unflatten(-1, (self.heads, *(role.shape or (1,))))
+                    found[role.name] = _vector(role, part) if linear is self.vectors else self._gate(role, part)
         for role in self._params:
-            found[role.name] = into(getattr(self, _attribute(role)), role.declaration.range)
+            found[role.name] = self._in_range(role, getattr(self, _attribute(role)))
         return found
 
     def forward(self, x: Tensor, state: Mapping[str, Tensor] | None = None, return_state: bool = False) -> Any:
@@ -116,8 +114,15 @@ class Mixer(nn.Module):  # type: ignore[misc]
     def extra_repr(self) -> str:
         """The spec's name and sizes, and what was asked for."""
         sizes = ", ".join(f"{name}={size}" for name, size in self.sizes.items())
-        asked = "".join(f", {n}={v}" for n, v in (("form", self._form), ("chunk", self._chunk)) if v is not None)
+        asked = "".join(f", {name}={value}" for name, value in self.compiled.asked.items() if value is not None)
         return f"{self.compiled.spec.name}, d_model={self.d_model}, heads={self.heads}, {sizes}{asked}"
+
+    def _gate(self, role: Role, part: Tensor) -> Tensor:
+        """A projection as the spec promises it, `[B, T, heads, *shape]`."""
+        return self._in_range(role, part if role.shape else part.squeeze(-1))
+
+    def _in_range(self, role: Role, values: Tensor) -> Tensor:
+        return into(values, Interval(*_ends(self.compiled.handle, role.name)))
 
     @property
     def _params(self) -> tuple[Role, ...]:
@@ -179,10 +184,15 @@ def _unbounded(role: Role, heads: int) -> Tensor:
     return torch.randn(heads, *role.shape, dtype=torch.float64) * role.shape[-1] ** -0.5
 
 
-def _shaped(role: Role, part: Tensor) -> Tensor:
-    """A projection as the spec promises it, `[B, T, heads, dims...]`."""
-    if role.gate:
-        return into(part if role.shape else part.squeeze(-1), role.declaration.range)
+def _vector(role: Role, part: Tensor) -> Tensor:
+    """A projection without a promised range, `[B, T, heads, *shape]`."""
     if role.positive:
         part = F.elu(part) + 1
     return F.normalize(part, dim=-1, eps=UNIT_EPS) if role.unit else part
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _ends(handle: str, name: str) -> tuple[float, float, bool, bool]:
+    """The promised range of a declaration. Traced code may take numbers that it finds in objects for variables."""
+    promised = mixer_by_handle(handle).spec.declaration(name).range
+    return promised.lo, promised.hi, promised.lo_open, promised.hi_open

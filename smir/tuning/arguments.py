@@ -30,6 +30,11 @@ class Shape:
         return max(self.heads.values())
 
     @staticmethod
+    def even(mixer: Mixer, batch: int, tokens: int, heads: int, sizes: Mapping[str, int]) -> "Shape":
+        """All inputs with all heads."""
+        return Shape(batch, tokens, {d.name: heads for d in mixer.inputs}, dict(sizes))
+
+    @staticmethod
     def of(mixer: Mixer, bound: Bound) -> "Shape":
         heads = {d.name: int(bound.arrays[d.name].shape[2]) for d in mixer.inputs}
         sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}

@@ -48,11 +48,15 @@ def _try(problem: Problem, requests: Iterator[dict[str, Any]], answers: TextIO) 
     from smir.tuning.trial import Bench
 
     bench = Bench(problem)
+    bench.get_ready()
     _answer(answers, READY)
     for request in requests:
         try:
             found = bench.attempt(Candidate.from_json(request))
         except Exception as error:
+            if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+                _answer(answers, {"kind": "failed", "reason": "out of memory"})
+                continue
             _answer(answers, {"kind": "crashed", "reason": f"{type(error).__name__}: {str(error)[:500]}"})
             os._exit(LOST)  # a device that met an error can't be trusted, nor its shutdown awaited
         _answer(answers, found.to_json())

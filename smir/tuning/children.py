@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from queue import Empty, Queue
 from threading import Thread
@@ -27,17 +28,16 @@ class Child:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True,
             env={**os.environ, "PYTHONPATH": _search_path()}, start_new_session=True
         )  # fmt: skip
-        Thread(target=self._listen, daemon=True).start()
+        self._listener = Thread(target=self._listen, daemon=True)
+        self._listener.start()
         self.send(problem.to_json())
 
     def send(self, request: Message) -> None:
         """A process that has ended is noticed by its message."""
         assert self._process.stdin is not None
-        try:
+        with suppress(OSError, ValueError):
             self._process.stdin.write(json.dumps(request) + "\n")
             self._process.stdin.flush()
-        except (BrokenPipeError, OSError):
-            pass
 
     def receive(self, seconds: float) -> Message | None:
         """The next message; None when none comes in time."""
@@ -48,17 +48,16 @@ class Child:
 
     def close(self) -> None:
         """Ends the process and what it started. Safe to call again."""
-        for pipe in (self._process.stdin,):
-            if pipe is not None:
-                try:
-                    pipe.close()
-                except OSError:
-                    pass
-        try:
+        with suppress(OSError):
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except (ProcessLookupError, PermissionError):
-            pass
         self._process.wait()
+        self._listener.join()
+        for file in (self._process.stdout, self._log):
+            if file is not None:
+                file.close()
 
     def _listen(self) -> None:
         assert self._process.stdout is not None

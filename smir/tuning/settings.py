@@ -163,12 +163,13 @@ class Family:
         return Family(entries, {_text(k): _text(v) for k, v in _mapping(found["quarantine"]).items()})
 
 
-def candidate_name(form: str, chunk: int, kernel: Kernel | None, options: Options | None) -> str:
-    """What a candidate is called in the quarantine: a form and chunk by the rule, or one kernel with options."""
+def candidate_name(form: str, chunk: int, kernel: str | None = None, options: Options | None = None) -> str:
+    """What a candidate is called in the quarantine: a form and chunk by the rule, or a kernel (by its fingerprint) with
+    options."""
     if kernel is None:
         return f"{form} chunk {chunk}"
     chosen = " ".join(f"{k}={v}" for k, v in sorted((options or {}).items()))
-    return f"{form} chunk {chunk} {fingerprint(kernel)} {chosen}"
+    return f"{form} chunk {chunk} {kernel} {chosen}"
 
 
 def _text(found: Any) -> str:

@@ -14,9 +14,9 @@ Launches = Sequence[Any]
 
 @dataclass(frozen=True)
 class Target:
-    """`chunks(form, shape, dtype)` are sizes worth a measurement, the usual first; `usual_options` launch options by the
-    rule, `moves` others close to given ones; `watched` lets a runner write down its launches, of which
-    `kernel_seconds` measures each; `compiled_for` is what kernels can be compiled for beforehand.
+    """`chunks(form, shape, dtype)` are sizes worth a measurement, the usual first. `usual_options` are launch options
+    by the rule, `moves` others close to given ones. `watched` lets a runner write down its launches, of which
+    `kernel_seconds` measures each. `compiled_for` is what kernels can be compiled for beforehand.
     """
 
     device: Callable[[str], str]

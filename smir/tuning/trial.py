@@ -46,6 +46,11 @@ class Bench:
         self._full: tuple[tuple[str, int], Mapping[str, Any]] | None = None
         self._large: tuple[dict[str, Any], Any] | None = None
 
+    def get_ready(self) -> None:
+        """What every trial needs, while kernels are being compiled elsewhere."""
+        self.truth(1)
+        assert self.large
+
     def attempt(self, candidate: Candidate) -> Outcome:
         """Errors that are no SmirError pass: after them the process may be unusable."""
         try:

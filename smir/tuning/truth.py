@@ -31,19 +31,20 @@ class Truth:
     cotangent: Any
     values: Results
     allowed: Mapping[str, float]
-    heads: int
-    group: Mapping[str, int]
+    head_axis: Mapping[str, int]
 
     def excess(self, found: Results) -> dict[str, float]:
         """RMS errors of results as multiples of what is allowed; inf where a number is missing."""
         scale = max(map(_rms, self.values.values())) * CANCELLED
         return {
-            name: _error(self._first(name, found[name]), value, scale) / self.allowed[name]
+            name: _error(_first(found[name], value, self.head_axis.get(name, 2)), value, scale) / self.allowed[name]
             for name, value in self.values.items()
         }
 
-    def _first(self, name: str, found: Any) -> Any:
-        return _heads(to_numpy(found), self.group.get(name, 2), self.heads)
+
+def _first(found: Any, like: Any, axis: int) -> Any:
+    """The first heads of a result, as many as the truth has."""
+    return _heads(to_numpy(found), axis, like.shape[axis])
 
 
 def make_truth(done: Compilation, problem: Problem, tokens: int) -> Truth:
@@ -77,7 +78,6 @@ def make_truth(done: Compilation, problem: Problem, tokens: int) -> Truth:
         placed({OUTPUT: cotangent}, {OUTPUT: problem.dtype}, *placed_on)[OUTPUT],
         values,
         allowed,
-        few,
         {f"d_{n}": 2 if kinds[n] else 0 for n in exact},
     )
 

@@ -286,15 +286,6 @@ def test_one_tensor_may_stand_for_two_arguments() -> None:
     assert_same([both], [d_q + d_k])
 
 
-def test_second_derivatives_are_refused_in_words() -> None:
-    arrays, _ = sampled("gla")
-    tensors = list(arrays.values())
-    first = torch.autograd.grad(loss(compiled("gla"), arrays), tensors, create_graph=True)
-    assert_same([g.detach() for g in first], gradients(compiled("gla"), arrays))
-    with pytest.raises(smir.GradientError, match="second derivatives"):
-        sum(g.square().sum() for g in first).backward()
-
-
 def test_a_tensor_changed_in_place_is_noticed() -> None:
     arrays, _ = sampled("gla")
     held = {n: a * 1 for n, a in arrays.items()}

@@ -116,6 +116,15 @@ def test_pair_collect_is_the_transpose_of_pair_distance(count: int, seed: int, r
         np.testing.assert_allclose(np.sum(g * ops.pair_collect(d, level, reverse, exclusive)), one, atol=1e-11)
 
 
+def test_turn_pairs_is_what_cross_pairs_asks_of_its_left_operand() -> None:
+    rng = np.random.default_rng(0)
+    a, b, g = rng.normal(size=(5, 6)), rng.normal(size=(5, 6)), rng.normal(size=(5, 3))
+    turned = ops.turn_pairs(g, b, axis=1)
+    np.testing.assert_array_equal(turned[1, 2:4], [g[1, 1] * b[1, 3], -g[1, 1] * b[1, 2]])
+    np.testing.assert_allclose(np.sum(turned * a), np.sum(g * ops.cross_pairs(a, b, axis=1)))
+    np.testing.assert_array_equal(ops.turn_pairs(g.T, b.T, axis=0), turned.T)
+
+
 def test_cross_pairs_is_the_area_between_the_pairs() -> None:
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 5, 6)), rng.normal(size=(2, 5, 6))

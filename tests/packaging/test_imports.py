@@ -101,7 +101,10 @@ def test_the_ir_imports_nothing_above_it():
 
 @pytest.mark.parametrize(
     ("package", "homes"),
-    [("triton", ("backends/triton_gpu",)), ("torch", ("backends", "smir/binding", "smir/autograd", "smir/nn"))],
+    [
+        ("triton", ("backends/triton_gpu",)),
+        ("torch", ("backends", "smir/binding", "smir/autograd", "smir/nn", "smir/tuning")),
+    ],
 )
 def test_only_backends_import(package: str, homes: tuple[str, ...]):
     for folder in ("smir", *SIBLINGS):

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LINKS = {"smir/frontends": "frontends", "smir/passes": "passes", "smir/backends": "backends"}
-SUFFIXES = {".py", ".smir", ".lark", ".typed"}
+SUFFIXES = {".py", ".smir", ".lark", ".typed", ".json"}
 
 
 def tree_files() -> set[str]:

@@ -79,15 +79,15 @@ def test_masks_are_left_out_where_sizes_are_exact() -> None:
 
 
 def test_all_levels_share_one_run_time_loop() -> None:
-    text = sources("dplr")["output.py"]
+    text = sources("dplr")["prep.py"]
     assert text.count("for level in range(LEVELS):") == 1
-    assert text.count("weighted_level_product(") == 2 and text.count("pair_distance(") == 1
+    assert text.count("weighted_level_product(") == 2 and text.count("= level_distance(") == 1
 
 
 def test_a_read_before_the_update_needs_one_distance() -> None:
     """Keys' distances are the same for exclusive queries, so that both share the queries' weights."""
-    text = sources("rwkv6")["output.py"]
-    assert text.count("= pair_distance(") == 1 and "EXCLUSIVE=True" in text
+    text = sources("rwkv6")["shared.py"]
+    assert text.count("= level_distance(") == 1 and "suffix, clamped_w, level)" in text
 
 
 def test_the_unit_step_has_no_matrix_products() -> None:

@@ -109,6 +109,33 @@ def compare_head_groups(spec: str) -> dict[str, float]:
     return {name: _multiple(found.get(name), value, single[name]) for name, value in truth.items()}
 
 
+def compare_second(spec: str, form: str, case: Case) -> dict[str, float]:
+    """The same for what a penalty on all gradients gives: first gradients, and gradients of their squares."""
+    import torch
+
+    mixer = smir.compile(spec)
+    sizes = dict(case.sizes)
+    arrays = sample(mixer.spec, case.B, case.T, case.H, sizes, seed=3, extreme=case.extreme)
+    states = sample_states(mixer.spec, case.B, case.H, sizes, seed=4)
+
+    def run(backend: str, dtype: Any) -> dict[str, Any]:
+        called = smir.compile(spec, form=form, backend=backend, chunk=case.chunk)
+        given, held = (
+            {n: torch.tensor(np.asarray(a, dtype), requires_grad=True) for n, a in group.items()}
+            for group in (arrays, states)
+        )
+        tensors = [*given.values(), *held.values()]
+        y, final = called(**given, state=held, return_state=True)
+        once = torch.autograd.grad([r.square().sum() for r in (y, *final.values())], tensors, create_graph=True)
+        twice = torch.autograd.grad([g.square().sum() for g in once], tensors)
+        names = (*given, *(f"initial {n}" for n in held))
+        pairs = zip(("once", "twice"), (once, twice), strict=True)
+        return {f"{n} {which}": g.detach().numpy() for which, group in pairs for n, g in zip(names, group, strict=True)}
+
+    found, truth, single = run("triton", np.float32), run("numpy", np.float64), run("numpy", np.float32)
+    return {name: _multiple(found.get(name), value, single[name]) for name, value in truth.items()}
+
+
 def _run_triton(
     plan: KernelPlan, arrays: Mapping[str, Any], states: Mapping[str, Any], *, chunk: int
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:

@@ -1,0 +1,64 @@
+"""The tokens before a segment in kernels: after all of its own chunks, a row chunk visits those of the past.
+
+`past` tokens are given, a number of the launch, so that a growing past is no other kernel. Their chunks end where the
+segment begins and are visited nearest first; the last one visited may begin before the first token. `seen` tokens came
+before the segment: those of the past, or as many as the tensor `position` says, which nobody waits for.
+"""
+
+from smir.backends.triton_gpu.names import Names
+from smir.ir.graph import walk
+from smir.ir.kernel import Kernel, KernelPlan
+from smir.ir.tile import PAST, POSITION
+
+# Index variables, sizes and pointers of such kernels alone; those that a kernel doesn't need are dropped.
+PAST_INDEX = frozenset("past_row past_start past_inside seen".split())
+PAST_SIZES = ("past",)
+PAST_CONSTANTS = ("PAST_CHUNK",)
+POSITION_POINTER = "position_ptr"
+PAST_NAMES = (*PAST_INDEX, *PAST_SIZES, *PAST_CONSTANTS, "past_chunks", POSITION_POINTER)
+
+
+def has_past(plan: KernelPlan) -> bool:
+    """Whether the plan is that of a segment."""
+    return any(leaf.kind == PAST for leaf in plan.leaves)
+
+
+def knows_positions(kernel: Kernel) -> bool:
+    """Whether a kernel needs the numbers of tokens."""
+    return any(n.op == "load" and n["kind"] == POSITION for n in walk(kernel.roots()))
+
+
+def reserve(names: Names) -> None:
+    """Keeps a kernel's tensors and temporaries off these names."""
+    for name in PAST_NAMES:
+        names.new(name)
+
+
+def past_index(kernel: Kernel) -> list[str]:
+    """The rows of a chunk of the past, and how many tokens came before the segment."""
+    rows = ["past_row = tl.arange(0, PAST_CHUNK)"]
+    if not knows_positions(kernel):
+        return rows
+    return [*rows, f"if {POSITION_POINTER} is None:", "    seen = past", "else:",
+            f"    seen = tl.load({POSITION_POINTER})"]  # fmt: skip
+
+
+def past_count(reach: int | None) -> str:
+    """How many chunks of the past a row chunk visits."""
+    whole = "tl.cdiv(past, PAST_CHUNK)"
+    if reach is None:
+        return whole
+    return f"tl.minimum({whole}, tl.cdiv(tl.maximum({reach} - chunk * CHUNK, 0), PAST_CHUNK))"
+
+
+def past_definitions() -> tuple[tuple[str, str], ...]:
+    """Where a visited chunk starts among the tokens of the past, and which of its rows are tokens."""
+    return (
+        ("past_start", "tl.cast(past - (visited + 1) * PAST_CHUNK, tl.int64)"),
+        ("past_inside", "past_row + past_start >= 0"),
+    )
+
+
+def past_positions() -> str:
+    """The numbers of its tokens from 1, a column in float32."""
+    return "(seen - past + past_start + past_row + 1)[:, None].to(tl.float32)"
