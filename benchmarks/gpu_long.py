@@ -20,7 +20,7 @@ import smir
 from benchmarks.gpu_forward import BFLOAT_FACTOR, DTYPES, FLOOR32, SPEED_SHAPES, rms
 from benchmarks.gpu_runs import CHECK, Task, check_summary, fast_form, float32_factor, large_arguments, run
 from smir.ir.mixer import INPUT
-from smir.sampling import dimension_names
+from smir.sampling import common_size, common_sizes
 from smir.specs import library_names
 
 MODULE = "benchmarks.gpu_long"
@@ -110,12 +110,8 @@ def _twice(call: Call, kind: Any, seen: dict[str, Any]) -> tuple[Tensors, dict[s
 def _call(name: str, form: str, shape: tuple[int, int, int]) -> Call:
     """Random float32 arguments inside the promised ranges, and a cotangent of the output, on the GPU."""
     spec = smir.compile(name).spec
-    dims = [d.size({name: _size(name) for name in dimension_names(spec)}) for d in spec.output_dims]
-    return Call(name, form, shape, large_arguments(spec, shape, _size), torch.randn(*shape, *dims, device="cuda"))
-
-
-def _size(name: str) -> int:
-    return {"N": 16, "M": 64}.get(name, SIZE)
+    dims = [d.size(common_sizes(spec, SIZE)) for d in spec.output_dims]
+    return Call(name, form, shape, large_arguments(spec, shape, common_size), torch.randn(*shape, *dims, device="cuda"))
 
 
 def _budget32(call: Call, key: str, truth: Any, error: float) -> float:

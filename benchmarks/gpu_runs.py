@@ -168,7 +168,8 @@ def check_summary(rows: Rows) -> None:
         print(r["spec"], r["crashed"][-500:])
     for r in [r for r in rows if "error" in r and not r["passed"]][:60]:
         print("FAIL", *(r[k] for k in ("spec", "form", "dtype", "case", "result")),
-              f"{r['error']:.2e} > {r['budget']:.2e}")  # fmt: skip
+              f"{r['error']:.2e} > {r['budget']:.2e}",
+              f"(unavoidable {r['unavoidable']:.2e})" if "unavoidable" in r else "")  # fmt: skip
 
 
 def worst_share(rows: Iterable[Mapping[str, Any]]) -> float:

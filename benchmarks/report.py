@@ -31,12 +31,22 @@ def publish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequen
 
     `versions` are those of further packages that the result depends on.
     """
+    show(title, columns, rows)
+    return write(RESULTS / f"{name}.json", title, columns, rows, **versions)
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Prints a table."""
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
         table.add_column(column, justify="right" if i else "left")
     for row in rows:
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
     Console().print(table)
+
+
+def write(path: Path, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], **versions: str) -> Path:
+    """Writes a table with the machine's description, whole or not at all; `versions` as in `publish`."""
     machine = {
         "cpus": os.cpu_count(),
         "machine": platform.machine(),
@@ -46,7 +56,8 @@ def publish(name: str, title: str, columns: Sequence[str], rows: Sequence[Sequen
         "date": time.strftime("%Y-%m-%d"),
     }
     facts = {"title": title, "machine": machine, "rows": [dict(zip(columns, row, strict=True)) for row in rows]}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    path.parent.mkdir(exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+    fresh.replace(path)
     return path

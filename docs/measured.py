@@ -87,7 +87,13 @@ def gpu_golden() -> str:
     """The same for outputs, final states and gradients of the golden vectors."""
     if not (RESULTS / "gpu_golden.json").exists():
         return "No run has been recorded. To make one: `python -m benchmarks.gpu_golden`.\n"
-    return gpu_errors("gpu_golden", sorted({r["spec"] for r in results("gpu_golden")[2]}))
+    rows = results("gpu_golden")[2]
+    beyond = "".join(
+        f"- {r['spec']}, {r['form']}, {r['dtype']}, case `{r['case']}`, `{r['result']}`: {r['error']:.1e} of "
+        f"{r['budget']:.1e}; exact results for arguments that differ in the last bit: {r['unavoidable']:.1e}\n"
+        for r in rows if task_of(r) == CHECK and not r.get("passed", True)
+    )  # fmt: skip
+    return gpu_errors("gpu_golden", sorted({r["spec"] for r in rows})) + beyond
 
 
 def gpu_long() -> str:

@@ -118,15 +118,17 @@ class CallStates:
             return (bool(given) or return_state) and self.tokens_kept() is not None
         return bool(self.pasts) and (return_state or any(p.name in given for p in self.pasts))
 
-    def check_pasts(self, arguments: Arrays, states: Arrays, pasts: Arrays) -> None:
-        """Whether the given pasts fit their inputs `[B, T, H, *dims]` and states `[B, H, *dims]`."""
+    def check_pasts(self, arguments: Arrays, states: Arrays, pasts: Arrays, packed: int | None = None) -> None:
+        """Whether the given pasts fit their inputs `[B, T, H, *dims]` and states `[B, H, *dims]`, or those of so many
+        packed sequences."""
         for past in (p for p in self.pasts if p.name in pasts):
             if not past.is_input and past.of not in states:
                 raise ArgumentError(f"state {past.name} is given without {past.of}", hint=f"give {past.of} too")
-            _check_past(past, pasts[past.name], (arguments if past.is_input else states)[past.of])
+            like = (arguments if past.is_input else states)[past.of]
+            _check_past(past, pasts[past.name], like, like.shape[0] if packed is None else packed)
 
 
-def _check_past(past: Past, found: Array, like: Array) -> None:
+def _check_past(past: Past, found: Array, like: Array, rows: int) -> None:
     label, kind = f"state {past.name}", kind_of(like)
     if kind_of(found) != kind:
         what = kind_of(found) or f"a {type(found).__name__}"
@@ -136,7 +138,7 @@ def _check_past(past: Past, found: Array, like: Array) -> None:
                             hint="move them to one device")  # fmt: skip
     if dtype_of(found) not in FLOATS[str(kind)]:
         raise ArgumentError(f"{label} holds {dtype_of(found)}, expected {', '.join(FLOATS[str(kind)])}")
-    expected = (like.shape[0], len(past.ages), *like.shape[2 if past.is_input else 1 :])
+    expected = (rows, len(past.ages), *like.shape[2 if past.is_input else 1 :])
     if tuple(found.shape) != expected:
         raise ArgumentError(
             f"{label} has shape {tuple(found.shape)}, expected {expected}",

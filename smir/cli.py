@@ -1,4 +1,4 @@
-"""The command `smir`: check, explain, compile, emit, verify, tune and list, on a spec file or a library name.
+"""The command `smir`: check, explain, compile, emit, verify, tune, bench and list, on a spec file or a library name.
 
 Exit codes: 0 fine, 1 a verification failed, 2 an error of the spec or the call (one message on stderr).
 """
@@ -27,6 +27,7 @@ Form = Annotated[
 ]
 Chunk = Annotated[int | None, typer.Option("--chunk", help="tokens per chunk")]
 Backend = Annotated[str | None, typer.Option("--backend", help="numpy or triton (default: by the arrays)")]
+Dtype = Annotated[str, typer.Option("--dtype", help="of all arguments")]
 Shapes = Annotated[str, typer.Option("--shape", help="sizes: B=4,T=4096,H=16,K=128,V=128")]
 Sizes = Annotated[list[str] | None, typer.Option("--size", help="NAME=NUMBER, the size of a dimension (repeatable)")]
 
@@ -41,10 +42,26 @@ def check(spec: Spec, as_json: Json = False) -> None:
 
 
 @app.command()
-def explain(spec: Spec, form: Form = None, backend: Backend = None, sizes: Sizes = None, as_json: Json = False) -> None:
-    """What was recognised, which forms are legal and why others are not, what they cost."""
-    found = _compiled(spec, form, backend, None).explain(**_sizes(sizes))
-    _print_json(found.to_json()) if as_json else print(found)
+def explain(
+    spec: Spec,
+    form: Form = None,
+    backend: Backend = None,
+    sizes: Sizes = None,
+    shape: Shapes = "",
+    dtype: Dtype = "bfloat16",
+    as_json: Json = False,
+) -> None:
+    """What was recognised, which forms are legal and why others are not, what they cost.
+
+    With --shape, also what has been measured for calls like that on this machine, or why nothing is used.
+    """
+    mixer = _compiled(spec, form, backend, None)
+    found = mixer.explain(**_sizes(sizes))
+    tuning = _tuning(mixer, shape, dtype, backend) if shape else []
+    if as_json:
+        _print_json({**found.to_json(), **({"tuning": tuning} if shape else {})})
+    else:
+        print(found, *tuning, sep="\n  ")
 
 
 @app.command(name="compile")
@@ -105,7 +122,7 @@ def verify(
 def tune(
     spec: Spec,
     shape: Shapes = "",
-    dtype: Annotated[str, typer.Option("--dtype", help="of all arguments")] = "bfloat16",
+    dtype: Dtype = "bfloat16",
     budget: Annotated[float, typer.Option("--budget", help="seconds")] = 20.0,
     gradients: Annotated[bool, typer.Option("--gradients/--forward", help="training, or the output alone")] = True,
     form: Form = None,
@@ -120,6 +137,36 @@ def tune(
     report = mixer.tune_for(_problem(mixer, shape, dtype, gradients, backend), budget, sys.stderr.isatty())
     _print_json(report.to_json()) if as_json else show_tuning(report)
     raise typer.Exit(0 if report.rows else 1)
+
+
+@app.command()
+def bench(
+    spec: Spec,
+    shapes: Annotated[list[str] | None, typer.Option("--shape", help="B=4,T=4096,H=16,K=128 (repeatable)")] = None,
+    dtype: Dtype = "bfloat16",
+    peers: Annotated[str, typer.Option("--peers", help="packages with commas, `none`; default: all installed")] = "",
+    what: Annotated[
+        str, typer.Option("--what", help="with commas: forward, training, decode")
+    ] = "forward,training,decode",
+    form: Form = None,
+    chunk: Chunk = None,
+    backend: Backend = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="folder for the JSON and a plot")] = None,
+    as_json: Json = False,
+) -> None:
+    """Time forward, training and decoding beside the peers that are installed, and beside the device's limit."""
+    from smir.bench.run import BOTH, bench, wanted_kinds
+    from smir.tables import show_bench
+    from smir.tuning.tune import progress_bar
+
+    mixer, kinds = _compiled(spec, form, backend, chunk), wanted_kinds(what)
+    problems = [_problem(mixer, shape, dtype, BOTH in kinds, backend) for shape in shapes or [""]]
+    packages = {p for p in peers.split(",") if p != "none"} if peers else None
+    with progress_bar(mixer.spec.name, sys.stderr.isatty()) as tell:
+        report = bench(mixer, problems, packages, kinds, tell)
+    if out is not None:
+        _write_bench(report, out)
+    _print_json(report.to_json()) if as_json else show_bench(report)
 
 
 @app.command(name="list")
@@ -157,6 +204,18 @@ def _compiled(spec: str, form: str | None, backend: str | None, chunk: int | Non
     return compile_source(_source(spec), form=form, backend=backend, chunk=chunk, options=options or Options())
 
 
+def _write_bench(report: Any, folder: Path) -> None:
+    """`<mixer>.json` and `<mixer>.png`."""
+    from smir.bench.pictures import draw_report
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{report.mixer}.json").write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
+        draw_report(report, folder / f"{report.mixer}.png")
+    except OSError as error:
+        raise ArgumentError(f"can't write to {folder}: {error}", hint="name another folder") from error
+
+
 def _problem(mixer: Any, shape: str, dtype: str, gradients: bool, backend: str | None) -> Any:
     """Calls of this shape where they would run: on the GPU if there is one and nothing else was asked for."""
     from smir.tuning.problem import problem_here
@@ -164,6 +223,19 @@ def _problem(mixer: Any, shape: str, dtype: str, gradients: bool, backend: str |
 
     wanted = [d.name for d in mixer.spec.declarations] if gradients else []
     return problem_here(mixer.compilation, backend, parse_shape(mixer.spec, shape), dtype, wanted)
+
+
+def _tuning(mixer: Any, shape: str, dtype: str, backend: str | None) -> list[str]:
+    """Of calls of this shape, forward alone and with gradients."""
+    from smir.tuning.lookup import explain_tuning
+
+    lines = []
+    for gradients in (False, True) if mixer.compilation.plans else ():
+        asked = _problem(mixer, shape, dtype, gradients, backend)
+        sequences = asked.shape.batch * asked.shape.most_heads
+        preferred = mixer.form_for(asked.shape.tokens, sequences, asked.backend, **asked.shape.sizes)
+        lines += explain_tuning(mixer.compilation, asked, preferred)
+    return lines
 
 
 def _sizes(sizes: list[str] | None) -> dict[str, int]:

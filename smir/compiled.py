@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 from smir.array_kinds import device_of, has_modes, is_traced, kind_of
+from smir.autocast import cast, is_autocast
 from smir.binding import Bound, bound_to, check_promises, fit_call, match_arguments
 from smir.call_states import CallStates
 from smir.compiler import DIRECT, Compilation, Options, compile_spec, require_form, training_plan
@@ -150,6 +151,8 @@ class CompiledMixer:
 
             return traced_call(self, args, named, state, return_state, cu_seqlens, check_ranges)
         given, states = match_arguments(self.spec, args, named), self.call_states.match(state)
+        if is_autocast():
+            given = cast(self.spec, given)
         return self.eager(given, states, cu_seqlens, return_state, check_ranges)
 
     def step(
@@ -205,7 +208,7 @@ class CompiledMixer:
             if check_ranges:
                 check_promises(self.spec, given)
             return self._pair_segments.call(given, states, cu_seqlens, return_state)
-        if cu_seqlens is not None and (crosses or self._backend_of(given) != PACKED_BACKEND):
+        if cu_seqlens is not None and self._backend_of(given) != PACKED_BACKEND:
             return self._by_length(given, states, cu_seqlens, return_state, check_ranges)
         return self._run(given, states, cu_seqlens, return_state, check_ranges)
 
@@ -232,14 +235,14 @@ class CompiledMixer:
         self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
     ) -> Any:
         if self.call_states.crosses(states, return_state):
-            return self._segment(given, states, return_state, check_ranges)
+            return self._segment(given, states, cu_seqlens, return_state, check_ranges)
         return self._one_call(given, states, cu_seqlens, return_state, check_ranges)
 
     def _one_call(
         self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
     ) -> Any:
         """A call of this mixer's own programs."""
-        key = call_key(self.backend, given if cu_seqlens is None else {**given, CU_SEQLENS: cu_seqlens}, states)
+        key = call_key(self.backend, given, states, cu_seqlens)
         call = self._prepared.find(key)
         if call is None:
             call = self._prepare(given, states, cu_seqlens)
@@ -257,20 +260,22 @@ class CompiledMixer:
         return call.fit.restore(results[OUTPUT], self.scaled_states.given_back(final))
 
     def _segment(
-        self, given: dict[str, Any], states: dict[str, Any], return_state: bool, check_ranges: bool
+        self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
     ) -> Any:
         """A call that needs, or leaves behind, more than the states after a token: see `smir.segments`."""
         from smir.segments import gathered, last_tokens, run_segment
 
         own, pasts = self.call_states.split(states)
-        fit_call(self.scaled_states.interface, given, own)
+        fit = fit_call(self.scaled_states.interface, given, own, cu_seqlens)
         if check_ranges:
             check_promises(self.spec, given)
+        if cu_seqlens is not None and (check_ranges or has_readable_values(cu_seqlens)):
+            check_values(cu_seqlens, fit.tokens)
         if pasts or any(not past.is_input for past in self.call_states.pasts):
-            y, final = run_segment(self._variant, self.call_states, given, states)
+            y, final = run_segment(self._variant, self.call_states, given, states, cu_seqlens)
         else:
-            y, final = self._one_call(given, own, None, True, False)
-            final = gathered(self.call_states, final, last_tokens(self.call_states, given))
+            y, final = self._one_call(given, own, cu_seqlens, True, False)
+            final = gathered(self.call_states, final, last_tokens(self.call_states, given, cu_seqlens))
         return (y, final) if return_state else y
 
     def _backend_of(self, given: Mapping[str, Any]) -> str:

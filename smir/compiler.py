@@ -95,6 +95,19 @@ class Compilation:
         return found
 
     @cached_property
+    def divided_segment(self) -> KernelPlan | None:
+        """The kernels of a segment after a long past, of which several programs take a part each, if it can be so."""
+        if self.pairs is None or self.pair_segment is None or self.pair_segment.cache.tokens is not None:
+            return None
+        from smir.ir.verifier import verify
+        from smir.passes.pairs.pair_segment import divided_segment
+
+        found = divided_segment(self.pairs)
+        if found is not None:
+            verify(found)
+        return found
+
+    @cached_property
     def parts(self) -> "Mapping[Mixer, Compilation]":
         """The mixers that the convolution form is made of, compiled."""
         return {part: compile_mixer(part) for part in (self.convolution.parts() if self.convolution else ())}

@@ -48,6 +48,14 @@ def check_cu_seqlens(mixer: Mixer, cu_seqlens: Any, kind: str, device: str, layo
         )
 
 
+def any_length(signature: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    """The same for every number of sequences, whose shape `check_cu_seqlens` passes or refuses alike."""
+    if signature is None or len(signature) < 2:
+        return signature
+    shape, *others = signature
+    return (len(shape) == 1 and shape[0] > 1, *others)
+
+
 def has_readable_values(cu_seqlens: Array) -> bool:
     """Whether a look at the values makes nobody wait: those of a GPU are checked only if a call asks for it."""
     return device_of(cu_seqlens) == CPU

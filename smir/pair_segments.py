@@ -18,6 +18,7 @@ from smir.array_kinds import (
     convert,
     device_of,
     dtype_of,
+    has_modes,
     kind_of,
     module_of,
     signature,
@@ -39,6 +40,8 @@ from smir.token_cache import TokenCache
 
 Arrays = dict[str, Array]
 State = Mapping[str, Array]
+# Tokens of a segment and of its past from which on several programs of a GPU take a part of the past each.
+GPU, FEW_TOKENS, LONG_PAST = "gpu", 64, 1024
 
 
 @dataclass
@@ -70,7 +73,8 @@ class PairSegments:
         if not any(name in state for name in self.cache.names):
             return self.whole(given)
         pasts = {name: state[name] for name in map(past_of, self.cache.inputs)}
-        if any(map(wants_gradient, (*given.values(), *pasts.values()))):
+        # what records a call sees operators that it knows: those of a whole sequence
+        if has_modes() or any(map(wants_gradient, (*given.values(), *pasts.values()))):
             return self._as_one_sequence(given, pasts)
         added = pasts | delayed_inputs(self.cache, given, state)
         call = self._call(given, added)
@@ -80,25 +84,32 @@ class PairSegments:
         return call.fit.output(results[OUTPUT])
 
     def _call(self, given: Arrays, added: Arrays) -> PreparedCall:
-        """The kernels for calls like this one: how many tokens the past has doesn't matter."""
-        key = self._key(given, added)
+        """The kernels for calls like this one: how many tokens the past has matters only where it is long."""
+        divided = self._is_divided(given, added)
+        key = self._key(given, added, divided)
         call = self.prepared.find(key)
         if call is None:
             fit = fit_call(self.done.scaled_states.interface, given, {})
             bound = bound_to(fit, self.done.spec, given, {})
             backend = find_backend(self.backend or backend_for(bound))
             chunk = self.chunk or backend.chunk_for(QUADRATIC, bound)
-            runner = backend.prepare(self.segment.plan, bound.arrays | _canonical(fit, added), chunk)
+            plan = (self.done.divided_segment if divided and backend.machine_name == GPU else None) or self.segment.plan
+            runner = backend.prepare(plan, bound.arrays | _canonical(fit, added), chunk)
             call = PreparedCall(fit, runner)
             self.prepared.keep(key, call)
         return call
 
-    def _key(self, given: Arrays, added: Arrays) -> Key | None:
+    def _is_divided(self, given: Arrays, added: Arrays) -> bool:
+        """Whether few tokens meet a long past. The batch doesn't count: its rows don't change what others give."""
+        tokens = int(given[self.done.spec.inputs[0].name].shape[1])
+        return tokens <= FEW_TOKENS and _tokens(self.cache, added) >= LONG_PAST
+
+    def _key(self, given: Arrays, added: Arrays, divided: bool) -> Key | None:
         key = call_key(self.backend, given, {})
         signatures = list(map(signature, added.values()))
         if key is None or None in signatures:
             return None
-        return *key, *((*s[0][:1], *s[0][2:], *s[1:]) for s in signatures if s is not None)
+        return divided, *key, *((*s[0][:1], *s[0][2:], *s[1:]) for s in signatures if s is not None)
 
     def _as_one_sequence(self, given: Arrays, pasts: Arrays) -> Array:
         """The segment at the end of a sequence that begins with the past: gradients reach it through the join.
@@ -106,14 +117,12 @@ class PairSegments:
         Rows of the past are computed too, from zeros in place of what wasn't kept, and dropped.
         """
         spec, cache = self.done.spec, self.cache
-        if cache.delays:
-            raise GradientError(f"{spec.name} reads `{cache.delays[0][0]}` of earlier tokens: there are no gradients "
-                                "from a state on", hint="call it with the whole sequence, or detach all")  # fmt: skip
-        if cache.needs_position:
+        if cache.delays or cache.needs_position:
+            what = "delayed tokens" if cache.delays else "the numbers of positions"
             raise GradientError(
-                f"the state of {spec.name} holds the last {cache.tokens} tokens only, and weights depend on the "
-                "numbers of positions: there are no gradients from such a state on",
-                hint="call it with the whole sequence, or detach arguments and state",
+                f"{spec.name} depends on {what}, of which its state holds the last only: no gradients go through it, "
+                "and no trace",
+                hint="call it with the whole sequence; or with detached tensors, outside of torch.compile",
             )
         count = _tokens(cache, pasts)
         whole = dict(given)

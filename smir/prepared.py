@@ -7,6 +7,7 @@ from typing import Any
 from smir.array_kinds import has_modes, is_recording, signature
 from smir.binding import Fit
 from smir.execution import Runner
+from smir.packing import any_length
 
 Key = tuple[Any, ...]
 # Kinds of calls that a mixer remembers: training and evaluation at a few lengths are far fewer.
@@ -45,13 +46,18 @@ class PreparedCalls:
         self.known[key] = call
 
 
-def call_key(backend: str | None, given: Mapping[str, Any], states: Mapping[str, Any]) -> Key | None:
+def call_key(
+    backend: str | None, given: Mapping[str, Any], states: Mapping[str, Any], cu_seqlens: Any = None
+) -> Key | None:
     """Equal for calls that one preparation suits; None for arguments that must be looked at every time, and
     for calls that something traces.
 
-    `given` are all arguments in the order of declaration, `states` the initial states that the caller gave.
+    `given` are all arguments in the order of declaration, `states` the initial states that the caller gave. How many
+    packed sequences there are matters to the states alone.
     """
     if has_modes():
         return None
     signatures = (*map(signature, given.values()), *map(signature, states.values()))
+    if cu_seqlens is not None:
+        signatures = (*signatures, signature(cu_seqlens) if states else any_length(signature(cu_seqlens)))
     return None if None in signatures else (backend, is_recording(), *states, *signatures)

@@ -24,6 +24,16 @@ def dimension_names(mixer: Mixer) -> list[str]:
     return sorted({name for d in (*declared, *carried, *mixer.output_dims) for name in d.names} - {TIME_NAME})
 
 
+def common_sizes(mixer: Mixer, size: int = 128) -> dict[str, int]:
+    """The sizes of a head that people train with, for every dimension name: `size`, of inner states less."""
+    return {name: common_size(name, size) for name in dimension_names(mixer)}
+
+
+def common_size(name: str, size: int = 128) -> int:
+    """The same for one dimension name: N counts a state's entries for each channel, M memory slots or features."""
+    return min(size, {"N": 16, "M": 64}.get(name, size))
+
+
 def default_sizes(mixer: Mixer) -> dict[str, int]:
     """A small size for every dimension name: distinct, even, so that a wrong axis can't go unnoticed."""
     return {name: 8 + 4 * i for i, name in enumerate(dimension_names(mixer))}

@@ -46,6 +46,11 @@ class ScaledStates:
         return (*(s.name for s in self.spec.states), *self.members)
 
     @cached_property
+    def logs(self) -> frozenset[str]:
+        """The names of the interface's logs, which have no gradient."""
+        return frozenset(s.name for s in self.interface.states) - {s.name for s in self.spec.states}
+
+    @cached_property
     def interface(self) -> Mixer:
         """The spec with the states that a call may give and gets back: mantissas are followed by their logs."""
         states: list[State] = []

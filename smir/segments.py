@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from smir.array_kinds import Array, convert, device_of, dtype_of, kind_of, module_of
 from smir.call_states import CallStates
 from smir.compiler import Compilation, compile_mixer
+from smir.packed_pasts import PackedRows
 from smir.passes.segments.delays import lines_as_inputs
 
 if TYPE_CHECKING:
@@ -24,23 +25,37 @@ def segment_variant(done: Compilation) -> Compilation:
     return compile_mixer(lines_as_inputs(done.equations))
 
 
-def run_segment(variant: "CompiledMixer", entries: CallStates, given: Arrays, state: Arrays) -> tuple[Array, Arrays]:
+def run_segment(
+    variant: "CompiledMixer", entries: CallStates, given: Arrays, state: Arrays, cu_seqlens: Array = None
+) -> tuple[Array, Arrays]:
     """y and the state after a segment, from the state before it; arguments and results as the caller has them.
 
-    `given` are the arguments by name. Raises ArgumentError for pasts that don't fit them.
+    `given` are the arguments by name; `cu_seqlens`: segments of several sequences in one row, states `[N, ...]`. Raises
+    ArgumentError for pasts that don't fit them.
     """
     own, pasts = entries.split(state)
-    entries.check_pasts(given, own, pasts)
+    entries.check_pasts(given, own, pasts, None if cu_seqlens is None else len(cu_seqlens) - 1)
+    older = older_states(entries, own, pasts)
     lines = [past for past in entries.pasts if past.is_input]
+    if cu_seqlens is not None:
+        rows = PackedRows(cu_seqlens, given[entries.spec.inputs[0].name].shape[1])
+        shifted = {p.line(age): rows.delayed(given[p.of], pasts.get(p.name), age, len(p.ages))
+                   for p in lines for age in p.ages}  # fmt: skip
+        y, final = variant(**given, **shifted, state={**own, **older}, return_state=True, cu_seqlens=cu_seqlens)
+        tokens = {p.of: rows.last(given[p.of], pasts.get(p.name), len(p.ages)) for p in lines}
+        return y, gathered(entries, final, tokens)
     wide = {p.of: with_past(given[p.of], pasts.get(p.name), len(p.ages)) for p in lines}
     shifted = {p.line(age): delayed(wide[p.of], age, len(p.ages)) for p in lines for age in p.ages}
-    y, final = variant(**given, **shifted, state={**own, **older_states(entries, own, pasts)}, return_state=True)
+    y, final = variant(**given, **shifted, state={**own, **older}, return_state=True)
     return y, gathered(entries, final, {p.of: wide[p.of][:, -len(p.ages) :] for p in lines})
 
 
-def last_tokens(entries: CallStates, given: Arrays) -> Arrays:
-    """The pasts of inputs after a sequence that begins with these arguments."""
+def last_tokens(entries: CallStates, given: Arrays, cu_seqlens: Array = None) -> Arrays:
+    """The pasts of inputs after a sequence, or several packed ones, that begin with these arguments."""
     lines = [past for past in entries.pasts if past.is_input]
+    if cu_seqlens is not None:
+        rows = PackedRows(cu_seqlens, given[entries.spec.inputs[0].name].shape[1])
+        return {p.of: rows.last(given[p.of], None, len(p.ages)) for p in lines}
     return {p.of: with_past(given[p.of][:, -len(p.ages) :], None, len(p.ages))[:, -len(p.ages) :] for p in lines}
 
 

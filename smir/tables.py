@@ -13,6 +13,7 @@ from smir.ir.interval import REAL
 from smir.ir.mixer import Mixer
 
 if TYPE_CHECKING:
+    from smir.bench.run import BenchReport
     from smir.compiled import CompiledMixer
     from smir.ir.kernel import KernelPlan
     from smir.passes.gradients.saved_values import TrainingPlan
@@ -87,6 +88,22 @@ def show_tuning(report: "TuningReport") -> None:
         rows,
     )
     print(*report.notes(), f"  kept in {report.path}", sep="\n")
+
+
+def show_bench(report: "BenchReport") -> None:
+    """Times, ratios to the best peer and to the device's limit; peers' first calls apart."""
+    c = report.ceilings
+
+    def number(value: float | None, spelling: str) -> str:
+        return "" if value is None else format(value, spelling)
+
+    rows = [(t.what, f"{t.batch} x {t.tokens}", t.who, t.error or number(t.milliseconds, ".3f"),
+             number(report.of_best_peer(t), ".2f"), number(t.of_limit, ".1%"), number(t.difference, ".1e"),
+             number(t.first_seconds, ".1f")) for t in report.timings]  # fmt: skip
+    columns = ("", "B x T", "", "ms", "of best peer", "of limit", "difference", "first call s")
+    _print(f"{report.mixer}: {report.calls}", columns, rows)
+    print(f"{c.device} now: copies {c.bytes_per_second / 1e9:.0f} GB/s, {c.dtype} products "
+          f"{c.flops_per_second / 1e12:.2f} Tflop/s")  # fmt: skip
 
 
 def show_library(as_json: bool) -> None:

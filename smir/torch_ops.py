@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from smir.array_kinds import TORCH, filled
+from smir.array_kinds import TORCH, filled, has_modes
+from smir.autocast import in_autocast_type, vectors
 from smir.binding import match_arguments
 from smir.compiler import compile_mixer
 from smir.errors import ArgumentError
@@ -45,10 +46,12 @@ def traced_call(
         raise ArgumentError("check_ranges=True in a call that is traced: there are no values to look at",
                             hint="check them in an eager call")  # fmt: skip
     state = {} if state is None else state
-    text, order, entries = _settled(mixer.handle, len(args), tuple(named), tuple(state))
+    text, order, cast, entries = _settled(mixer.handle, len(args), tuple(named), tuple(state))
     values = (*args, *named.values(), *state.values())
     device = next(a.device for a in values if isinstance(a, torch.Tensor))
     tensors = [_tensor(values[i], device) for i in order]
+    if torch.is_autocast_enabled(device.type):
+        tensors = [in_autocast_type(t) if i in cast else t for i, t in enumerate(tensors)]
     y, *final = torch.ops.smir.mix(tensors, cu_seqlens, list(state), return_state, text)
     return (y, dict(zip(entries, final, strict=True))) if return_state else y
 
@@ -56,16 +59,18 @@ def traced_call(
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _settled(
     handle: str, positional: int, named: tuple[str, ...], state: tuple[str, ...]
-) -> tuple[str, tuple[int, ...], tuple[str, ...]]:
-    """What a call's names settle: the mixer's text, the numbers of the operator's tensors among all values given, and
-    the names of the final states."""
+) -> tuple[str, tuple[int, ...], tuple[int, ...], tuple[str, ...]]:
+    """What a call's names settle: the mixer's text, the numbers of the operator's tensors among all values given, which
+    of them are cast under autocast, and the names of the final states."""
     from smir.compiled import mixer_by_handle
 
     mixer = mixer_by_handle(handle)
     count = positional + len(named)
     given = match_arguments(mixer.spec, range(positional), dict(zip(named, range(positional, count), strict=True)))
     mixer.call_states.match(dict.fromkeys(state) or None)
-    return described(mixer), (*given.values(), *range(count, count + len(state))), mixer.call_states.names
+    order = (*given.values(), *range(count, count + len(state)))
+    cast = tuple(i for i, name in enumerate(given) if name in vectors(mixer.spec))
+    return described(mixer), order, cast, mixer.call_states.names
 
 
 def _tensor(value: Any, device: Any) -> Tensor:
@@ -102,7 +107,7 @@ def mixer_of(text: str) -> "CompiledMixer":
 LIBRARY.define("mix(Tensor[] tensors, Tensor? cu_seqlens, str[] state, bool return_state, str mixer) -> Tensor[]")
 
 
-def _call(
+def run_call(
     tensors: Tensors, cu_seqlens: Tensor | None, state: Sequence[str], return_state: bool, text: str
 ) -> list[Tensor]:
     """The call itself; its own passes are operators where something traces them."""
@@ -116,7 +121,7 @@ def _call(
 
 def _mix(tensors: Tensors, *rest: Any) -> list[Tensor]:
     with torch.no_grad():
-        return in_own_memory(_call([t.detach() for t in tensors], *rest), tensors)
+        return in_own_memory(run_call([t.detach() for t in tensors], *rest), tensors)
 
 
 def in_own_memory(results: Tensors, arguments: Tensors) -> list[Tensor]:
@@ -140,16 +145,20 @@ def _fake_mix(
     """Shapes and types are what the call itself gives for tensors without values."""
     with torch.no_grad():
         if cu_seqlens is None:
-            return [f.new_empty(f.shape) for f in _call(tensors, None, state, return_state, text)]
+            return [f.new_empty(f.shape) for f in run_call(tensors, None, state, return_state, text)]
         # as for one sequence, but with states for each
-        y, *final = _call(tensors[: len(tensors) - len(state)], None, (), return_state, text)
+        y, *final = run_call(tensors[: len(tensors) - len(state)], None, (), return_state, text)
         return [y.new_empty(y.shape), *(f.new_empty((cu_seqlens.shape[0] - 1, *f.shape[1:])) for f in final)]
 
 
 def _recorded_mix(keys: Any, tensors: Tensors, cu_seqlens: Tensor | None, *rest: Any) -> list[Tensor]:
     """Where autograd looks on, a call is recorded as an eager one is."""
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
-        return _call(tensors, cu_seqlens, *rest)
+        if cu_seqlens is None or not has_modes():
+            return run_call(tensors, cu_seqlens, *rest)
+        from smir.torch_packed import PackedMixing
+
+        return list(PackedMixing.apply(cu_seqlens, rest, *tensors))
     with torch._C._AutoDispatchBelowAutograd():
         below = keys & torch._C._after_autograd_keyset
         return list(torch.ops.smir.mix.default.redispatch(below, tensors, cu_seqlens, *rest))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from smir.backends.numpy_reference.layout import Extent
 from smir.ir.tile import PAST_CHUNK
-from smir.ir.tile_program import BEFORE, EARLIER, Scan
+from smir.ir.tile_program import BEFORE, EARLIER, SPLITS, Scan
 
 
 def column_count(scan: Scan, extent: Extent) -> int:
@@ -19,6 +19,10 @@ def visits(scan: Scan, extent: Extent) -> Iterator[tuple[slice, slice]]:
         farthest = last if scan.reach is None else min(last, -(-scan.reach // extent.sizes[PAST_CHUNK]))
         for distance in range(1, farthest + 1):
             yield slice(0, extent.chunks), slice(last - distance, last - distance + 1)
+        return
+    if scan.order == SPLITS:
+        # here the past is one part
+        yield slice(0, extent.chunks), slice(0, extent.chunks)
         return
     for distance in visited(scan, extent):
         late, early = slice(distance, extent.chunks), slice(0, extent.chunks - distance)

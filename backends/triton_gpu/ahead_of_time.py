@@ -4,11 +4,12 @@ The printed launcher runs on `meta` tensors with recorders in place of its kerne
 with exactly the arguments, options and specialisations of a real launch.
 """
 
+import hashlib
 import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any
 from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
-from smir.backends.triton_gpu.options import Options, default_chunk, default_options
+from smir.backends.triton_gpu.options import Options, default_chunk, default_options, modelled_elements
 from smir.backends.triton_gpu.packed import chunk_table
 from smir.backends.triton_gpu.recording import recorded
 from smir.backends.triton_gpu.runtime import launcher
@@ -75,13 +76,21 @@ class Workload:
     packed: bool = False
 
 
-def compile_plan(plan: KernelPlan, target: str, workload: Workload) -> list[Resources]:
-    """Compiles every kernel of the plan. Raises BackendError when one doesn't compile or the target is unknown."""
+def compile_plan(
+    plan: KernelPlan, target: str, workload: Workload, only: Collection[str] | None = None
+) -> list[Resources]:
+    """Compiles every kernel of the plan, or those named in `only`. Raises BackendError when one doesn't compile or the
+    target is unknown."""
     if is_interpreting():
         raise BackendError("kernels can't be compiled while TRITON_INTERPRET=1", hint="unset it")
-    return [
-        compile_launch(name, kernel, keywords, target) for name, kernel, keywords in recorded_launches(plan, workload, target)
-    ]
+    launches = recorded_launches(plan, workload, target)
+    return [compile_launch(*launch, target) for launch in launches if only is None or launch[0] in only]
+
+
+def alive_elements(plan: KernelPlan, workload: Workload) -> dict[str, int]:
+    """What the model says that each kernel holds at one time with its default options, in elements of tiles."""
+    sizes, float32 = _axis_sizes(plan, workload), workload.dtype == "float32"
+    return modelled_elements(plan, sizes, workload.chunk or default_chunk(sizes, float32, plan.form), float32)
 
 
 def table(records: Iterable[Resources]) -> list[tuple[str, ...]]:
@@ -152,13 +161,25 @@ def _meta_tensors(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]
 
 def compile_launch(name: str, kernel: Any, keywords: dict[str, Any], target: str) -> Resources:
     """Compiles one launch; Triton keeps it, so that the launch itself finds it. Raises BackendError."""
-    names = {p.name for p in kernel.params}
-    options = {k: v for k, v in keywords.items() if k not in names}
-    source = _source(kernel, {k: v for k, v in keywords.items() if k in names})
-    key = repr((name, kernel.src, source.signature, source.constants, source.attrs, sorted(options.items()), target))
+    key = launch_key(name, kernel, keywords, target)
     if key not in _DONE:
-        _DONE[key] = _compiled(name, source, options, target)
+        names = {p.name for p in kernel.params}
+        options = {k: v for k, v in keywords.items() if k not in names}
+        _DONE[key] = _compiled(name, _given_source(kernel, keywords), options, target)
     return _DONE[key]
+
+
+def launch_key(name: str, kernel: Any, keywords: Mapping[str, Any], target: str) -> str:
+    """The same for launches that compile to the same code: a hash of the text, of what it calls, and of all options."""
+    source, names = _given_source(kernel, keywords), {p.name for p in kernel.params}
+    options = sorted((k, v) for k, v in keywords.items() if k not in names)
+    parts = (name, kernel.cache_key, source.signature, source.constants, source.attrs, options, target)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def _given_source(kernel: Any, keywords: Mapping[str, Any]) -> Any:
+    names = {p.name for p in kernel.params}
+    return _source(kernel, {k: v for k, v in keywords.items() if k in names})
 
 
 # Kernels of the same text and arguments, which many mixers share, are compiled once.

@@ -15,18 +15,20 @@ from smir.backends.triton_gpu.past import (
     PAST_CONSTANTS,
     PAST_INDEX,
     PAST_SIZES,
+    divides_past,
     has_past,
     past_count,
     past_definitions,
     past_index,
+    visited_chunks,
 )
 from smir.backends.triton_gpu.thin_products import without_thin_products
 from smir.backends.triton_gpu.transposes import without_transposed_products, without_transposed_results
 from smir.ir import tile
 from smir.ir.graph import Node, reaches
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, PAST, POSITION, TOKEN
-from smir.ir.tile_program import BEFORE, INNER, STEP, Carry, Scan
+from smir.ir.tile import BUFFER, CARRIED, COL, PAST, POSITION, SPLIT, TOKEN
+from smir.ir.tile_program import BEFORE, INNER, SPLITS, STEP, Carry, Scan
 
 RUNTIME_SIZES = ("time", "heads", "chunks", *PAST_SIZES)
 CONSTANTS = ("CHUNK", *PAST_CONSTANTS, "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
@@ -126,14 +128,17 @@ _LOOPS = {
     "backward": ("for visited in range(chunks):", (("chunk", "chunks - 1 - visited"),)),
     "earlier": ("for distance in range(1, chunk + 1):", (("col_chunk", "chunk - distance"),)),
     "later": ("for col_chunk in range(chunk + 1, chunks):", ()),
+    SPLITS: ("for split in range(splits):", ()),
 }
 
 
 def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...]]:
     """A loop's first line, and what a step of it visits. Chunks out of reach aren't visited."""
     if scan.order == BEFORE:
-        p.line(f"past_chunks = {past_count(scan.reach)}")
-        return "for visited in range(past_chunks):", past_definitions()
+        definitions, header = visited_chunks(divides_past(p.frame.plan, p.frame.kernel))
+        for line in (f"past_chunks = {past_count(scan.reach)}", *definitions):
+            p.line(line)
+        return header, past_definitions()
     header, definitions = _LOOPS[scan.order]
     if scan.order not in INNER or (scan.reach is None and not scan.inward):
         return header, definitions
@@ -148,7 +153,7 @@ def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...
 
 def _visited_definitions(scan: Scan, frame: Frame) -> tuple[tuple[str, str], ...]:
     """Where a step of a loop is."""
-    return () if scan.order == BEFORE else _chunk_definitions("col_" if scan.order in INNER else "", frame)
+    return () if scan.order in (BEFORE, SPLITS) else _chunk_definitions("col_" if scan.order in INNER else "", frame)
 
 
 def _chunk_definitions(prefix: str, frame: Frame) -> tuple[tuple[str, str], ...]:
@@ -165,7 +170,7 @@ def _chunk_definitions(prefix: str, frame: Frame) -> tuple[tuple[str, str], ...]
 def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
     """What differs from one iteration to the next."""
     own = {c.name for c in loop.scan.carries if not is_constant(c)}
-    over_columns, visited = loop.scan.order in INNER, PAST if loop.scan.order == BEFORE else COL
+    over_columns, visited = loop.scan.order in INNER, {BEFORE: PAST, SPLITS: SPLIT}.get(loop.scan.order, COL)
 
     def changes(node: Node) -> bool:
         if node.op == "valid_rows":
@@ -244,6 +249,8 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
         lines.append(f"blocks_of_{word(axis)} = tl.cdiv({size}, {block})")
         lines.append(f"block_of_{word(axis)} = program % blocks_of_{word(axis)}")
         lines.append(f"program = program // blocks_of_{word(axis)}")
+    if divides_past(frame.plan, kernel):
+        lines += ["split = program % splits", "program = program // splits"]
     lines.append("head = tl.cast(program % heads, tl.int64)")
     if frame.facts.packed:
         lines += packed_definitions(kernel)

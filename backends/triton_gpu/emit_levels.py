@@ -74,12 +74,12 @@ def print_joint_product(p: "TilePrinter", n: Node) -> Text:
     pair, mirrored = p.joint[n]
     rows = p.joint_rows.get(pair)
     if rows is None:
-        queries, keys = pair.second.args[1], pair.first.args[1]
+        queries, keys = pair.in_even_rows.args[1], pair.in_odd_rows.args[1]
         rows = p.joint_rows[pair] = p.frame.names.new("product")
         mixed = p.frame.names.new("mixed")
         p.line(f"{mixed} = {_mixed(p, queries, keys)}.to(PRODUCT)")
         p.line(f"{rows} = tl.dot(same_pair({mirrored}, level).to(PRODUCT), {mixed}, input_precision=PRECISION)")
-    return Text(f"level_rows({rows}, level, ODD={n is pair.first})")
+    return Text(f"level_rows({rows}, level, ODD={n is pair.in_odd_rows})")
 
 
 def _mixed(p: "TilePrinter", queries: Node, keys: Node) -> str:

@@ -12,7 +12,7 @@ from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
 from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols
 from smir.errors import IRError
 from smir.ir.graph import Node, walk
-from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, Buffer, Kernel, KernelPlan
+from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, PER_SPLIT, Buffer, Kernel, KernelPlan
 from smir.ir.tile import (
     BUFFER,
     CHUNK,
@@ -182,7 +182,7 @@ class Frame:
         if any(b.name == target for b in self.plan.buffers):
             buffer = self.plan.buffer(target)
             address = self._buffer_address(buffer, False, transposed)
-            inside = None if buffer.extent in (PER_CHUNK, PER_SEQUENCE) else self._token_mask(0, False, rows)
+            inside = None if buffer.extent in (PER_CHUNK, PER_SEQUENCE, PER_SPLIT) else self._token_mask(0, False, rows)
         elif result := next((r for r in self.plan.results if r.name == target), None):
             address, inside = self._result_place(result, summed)
         else:
@@ -306,6 +306,8 @@ class Frame:
             tile = "there" if col else "here"
         elif buffer.extent == PER_SEQUENCE:
             tile = "sequence"
+        elif buffer.extent == PER_SPLIT:
+            tile = "(here * splits + split)"
         else:
             return self._output_address(pointer, rows, cols, "col_start" if col else "start")
         return self._dense(pointer, tile, rows, cols, transposed)

@@ -28,6 +28,16 @@ class JointProduct:
         """Whether queries stand before their keys."""
         return bool(self.masks[0]["reverse"])
 
+    @property
+    def in_odd_rows(self) -> Node:
+        """The product whose rows in odd blocks aren't zero: that of the mask that isn't reversed."""
+        return self.second if self.reverse else self.first
+
+    @property
+    def in_even_rows(self) -> Node:
+        """The other one, which reads rows in odd blocks."""
+        return self.first if self.reverse else self.second
+
 
 def joint_products(roots: Iterable[Node]) -> Iterator[JointProduct]:
     """The pairs below these values whose masked tiles nothing else reads."""

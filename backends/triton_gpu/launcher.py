@@ -10,7 +10,7 @@ from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.names import comment, identifier
 from smir.backends.triton_gpu.options import Options, default_options, smallest_blocks
 from smir.backends.triton_gpu.packed import PACKED_TABLE
-from smir.backends.triton_gpu.past import has_past
+from smir.backends.triton_gpu.past import count_of_splits, divides_past, has_past
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -27,7 +27,7 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import IRError
 from smir.ir.dims import Dim
-from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan
+from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_PAIR, PER_SEQUENCE, PER_SPLIT, Buffer, Kernel, KernelPlan
 from smir.ir.summands import all_stores
 from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, PAST, SIZELESS, TOKEN, axis_parts
 from smir.ir.tile_program import OUTPUT as Y
@@ -212,6 +212,7 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
     results = results if is_forward(plan) else f"{{{results}}}"
     unit = "    chunk = 1\n" if plan.form == STEP else ""
     before = next((f"    past = {called[INPUT, x.name]}.shape[1]\n" for x in leaves if x.kind == PAST), "")
+    before += count_of_splits(plan)
     return f'''def launch({given}, {chunk}options=OPTIONS, dtype=None, precision=PRECISION):
     """Returns ({results}, final states {{{finals}}} in float32).
 
@@ -305,8 +306,9 @@ def _extent(axis: str) -> str:
 def _buffer_shape(b: Buffer, sequences: str) -> str:
     if b.extent == PER_PAIR:
         return f"batch, heads, chunks, chunks, {_extent(b.rows)}, {_extent(b.cols)}"
-    if b.extent == PER_CHUNK:
-        return f"batch, heads, chunks, {_extent(b.rows)}, {_extent(b.cols)}"
+    if b.extent in (PER_CHUNK, PER_SPLIT):
+        splits = "splits, " if b.extent == PER_SPLIT else ""
+        return f"batch, heads, chunks, {splits}{_extent(b.rows)}, {_extent(b.cols)}"
     if b.extent == PER_SEQUENCE:
         return f"{sequences}, heads, {_extent(b.rows)}, {_extent(b.cols)}"
     rows = "1" if b.rows == CHUNK else _extent(b.rows)
@@ -336,7 +338,8 @@ def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel, facts: Facts
             lines.append(f'chosen["{block}"] = min(chosen["{block}"], {whole})')
     blocks = [f'ceil_div({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
     rows = "sequences" if facts.packed and printed.sequential else "batch"
-    programs = " * ".join([rows, "heads", *([] if printed.sequential else ["chunks"]), *blocks])
+    splits = ["splits"] if divides_past(plan, kernel) else []
+    programs = " * ".join([rows, "heads", *([] if printed.sequential else ["chunks"]), *splits, *blocks])
     constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]
     lines.append(f"{printed.name}[({programs},)](")
     lines += [f"    {a.name}={a.value}," for a in printed.arguments]

@@ -61,6 +61,16 @@ def default_options(
     return {kernel.name: _kernel_options(kernel, known, weight, lanes) for kernel in plan.kernels}
 
 
+def modelled_elements(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, float32: bool = False) -> dict[str, int]:
+    """The elements that are alive at one time in every kernel with its default options, by the kernel's name."""
+    known = {ONE: 1, CHUNK: 1 if plan.form == STEP else chunk, PAST_CHUNK: chunk, **sizes}
+    chosen, found = default_options(plan, sizes, chunk, float32), {}
+    for kernel in plan.kernels:
+        blocks = {axis: chosen[kernel.name][block_name(axis)] for axis, role in kernel.roles if role == GRID}
+        found[kernel.name] = _alive(kernel, blocks, known, 2 if float32 else 1)
+    return found
+
+
 def smallest_blocks(kernel: Kernel) -> dict[str, int]:
     """The axes whose blocks may be smaller than those of others, which matrix products need.
 
@@ -108,7 +118,7 @@ def _fitting_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, 
 
 
 def _pair_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, int], weight: int) -> dict[str, int]:
-    """Whole axes in a kernel over pairs of chunks, if registers hold them: its loops over levels leave less of those."""
+    """Whole axes in a kernel over pairs of chunks, if registers hold them; loops over levels leave less room."""
     limit = ALIVE_ELEMENTS if any(n.op == "level_sum" for n in walk(kernel.roots())) else PAIR_ELEMENTS
     whole = {axis: _block(axis, sizes) for axis in blocks}
     return whole if _alive(kernel, whole, sizes, weight) <= limit else blocks

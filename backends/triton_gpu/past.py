@@ -3,24 +3,45 @@
 `past` tokens are given, a number of the launch, so that a growing past is no other kernel. Their chunks end where the
 segment begins and are visited nearest first; the last one visited may begin before the first token. `seen` tokens came
 before the segment: those of the past, or as many as the tensor `position` says, which nobody waits for.
+
+A kernel that stores buffers PER_SPLIT divides the past between `splits` programs, so that few rows fill a device; how
+many depends on the length of the past alone, so that rows don't change what others give.
 """
 
 from smir.backends.triton_gpu.names import Names
 from smir.ir.graph import walk
-from smir.ir.kernel import Kernel, KernelPlan
+from smir.ir.kernel import PER_SPLIT, Kernel, KernelPlan
 from smir.ir.tile import PAST, POSITION
 
 # Index variables, sizes and pointers of such kernels alone; those that a kernel doesn't need are dropped.
-PAST_INDEX = frozenset("past_row past_start past_inside seen".split())
-PAST_SIZES = ("past",)
+PAST_INDEX = frozenset("past_row past_start past_inside seen split".split())
+PAST_SIZES = ("past", "splits")
+# Tokens of the past that are worth a program of their own, and the most programs of a row chunk.
+SPLIT_TOKENS, MOST_SPLITS = 512, 64
 PAST_CONSTANTS = ("PAST_CHUNK",)
 POSITION_POINTER = "position_ptr"
-PAST_NAMES = (*PAST_INDEX, *PAST_SIZES, *PAST_CONSTANTS, "past_chunks", POSITION_POINTER)
+PAST_NAMES = (*PAST_INDEX, *PAST_SIZES, *PAST_CONSTANTS, "past_chunks", "first_visited", POSITION_POINTER)
 
 
 def has_past(plan: KernelPlan) -> bool:
     """Whether the plan is that of a segment."""
     return any(leaf.kind == PAST for leaf in plan.leaves)
+
+
+def divides_past(plan: KernelPlan, kernel: Kernel) -> bool:
+    """Whether a kernel's programs take one part of the past each."""
+    return any(plan.buffer(s.target).extent == PER_SPLIT for s in kernel.stores if s.target in _buffers(plan))
+
+
+def count_of_splits(plan: KernelPlan) -> str:
+    """The launcher's line, if the plan has such a kernel."""
+    if not any(divides_past(plan, k) for k in plan.kernels):
+        return ""
+    return f"    splits = max(1, min({MOST_SPLITS}, ceil_div(past, {SPLIT_TOKENS})))\n"
+
+
+def _buffers(plan: KernelPlan) -> set[str]:
+    return {b.name for b in plan.buffers}
 
 
 def knows_positions(kernel: Kernel) -> bool:
@@ -49,6 +70,15 @@ def past_count(reach: int | None) -> str:
     if reach is None:
         return whole
     return f"tl.minimum({whole}, tl.cdiv(tl.maximum({reach} - chunk * CHUNK, 0), PAST_CHUNK))"
+
+
+def visited_chunks(divided: bool) -> tuple[list[str], str]:
+    """Which of them a program visits: definitions, and the loop's first line."""
+    if not divided:
+        return [], "for visited in range(past_chunks):"
+    each = "tl.cdiv(past_chunks, splits)"
+    end = f"tl.minimum(first_visited + {each}, past_chunks)"
+    return [f"first_visited = split * {each}"], f"for visited in range(first_visited, {end}):"
 
 
 def past_definitions() -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,7 @@ INPUT, BUFFER, INITIAL, FINAL, OUTPUT = "input", "buffer", "initial", "final", "
 LOCALS = frozenset(
     "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div product_type TYPES "
     "OPTIONS INTERPRETED PRECISION SHORT_INVERSE cu_seqlens first_chunks sequence_of sequences all_chunks "
-    "past past_chunk position".split()
+    "past past_chunk position splits".split()
 )
 
 

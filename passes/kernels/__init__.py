@@ -3,6 +3,7 @@ kernel fits on chip.
 
 - partition: the pass: a program cut by what depends on carried states
 - partition_pairs: the same for programs on pairs of chunks, which loop over column chunks
+- affine_carries: rows that scans take through a chunk, left with one product and one sum in the loop over chunks
 - crossing: which values one kernel stores for the next, and which are computed again
 - axis_roles: which axes may be cut into blocks that run in parallel
 - fit_outputs: kernels that write many results, made to fit on chip

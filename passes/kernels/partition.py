@@ -14,8 +14,9 @@ from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CHUNK, DENSE, ONE, PARAM, buffer
+from smir.ir.tile import BUFFER, DENSE, ONE, PARAM, buffer
 from smir.ir.tile_program import CHUNKED, INNER, OUTPUT, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
+from smir.passes.kernels.affine_carries import affine_carries, is_scanned
 from smir.passes.kernels.axis_roles import assign_roles
 from smir.passes.kernels.crossing import is_heavy, stored_values
 from smir.passes.kernels.cut_values import cut_values
@@ -95,8 +96,8 @@ def partition_values(
 ) -> tuple[KernelPlan, dict[str, Node]]:
     """The kernels, and by its name the value that each buffer holds, in the program's own terms.
 
-    The carries `handed` get a buffer in any case (not in quadratic form), and so do `offered` values, under these names,
-    that a kernel before the loops computes on its way to others.
+    The carries `handed` get a buffer in any case (not in quadratic form), and so do `offered` values, under these
+    names, that a kernel before the loops computes on its way to others.
     """
     if has_pair_kernels(program):
         return pair_plan(program), {}
@@ -115,7 +116,9 @@ def partition_values(
 
 
 def _built(program: TileProgram, handed: frozenset[str], offered: Mapping[Node, str], apart: bool = False) -> _Builder:
-    build = {STEP: _step, SCAN: _scan_apart if apart else _step, CHUNKED: _chunked, QUADRATIC: _quadratic}
+    program = affine_carries(program) if program.form in (SCAN, CHUNKED) else program
+    scan = _scan_apart if apart else _step if is_scanned(program) else _chunked
+    build = {STEP: _step, SCAN: scan, CHUNKED: _chunked, QUADRATIC: _quadratic}
     builder = _Builder(program, handed=handed, offered=offered, apart=apart)
     given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
     builder.buffers |= {b.name: Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given}
@@ -279,7 +282,8 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
     stateful = reaches(nexts, unready.__contains__)
     frontier = [a for n in walk(nexts) if n in stateful for a in n.args if a not in stateful]
     frontier += [n for n in nexts if n not in stateful]
-    chosen = [v for v in stored_values(frontier) if v not in b.stored]
+    scanned = [v for v in dict.fromkeys(frontier) if v.type.rows == ONE and _scans(v)]
+    chosen = [v for v in (*scanned, *stored_values(v for v in frontier if v not in scanned)) if v not in b.stored]
     if chosen:
         # all are computed at once, from what earlier kernels stored
         number, b.preps = b.preps, b.preps + 1
@@ -290,6 +294,10 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
         _in_pieces(b, name, outputs, b.cuts() if number and len(b.cuts()) > 1 else [])
         for o in outputs:
             b.keep(o.result.name, o.value)
+
+
+def _scans(value: Node) -> bool:
+    return any(n.op == "scan" for n in walk([value]))
 
 
 def _carry(b: _Builder, group: _Group, later: list[Node], outputs: Iterable[Output]) -> None:

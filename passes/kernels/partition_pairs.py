@@ -10,8 +10,8 @@ from dataclasses import replace
 from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, walk
-from smir.ir.kernel import GIVEN, OWN, PER_CHUNK, PER_PAIR, SAVED, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED
+from smir.ir.kernel import GIVEN, OWN, PER_CHUNK, PER_PAIR, PER_SPLIT, SAVED, Buffer, Kernel, KernelPlan, Loop, Store
+from smir.ir.tile import BUFFER, CARRIED, SPLIT
 from smir.ir.tile_program import INNER, Output, Scan, TileProgram
 from smir.passes.kernels.axis_roles import assign_roles
 
@@ -25,13 +25,15 @@ def pair_plan(program: TileProgram, keep: Collection[str] = ()) -> KernelPlan:
     """The kernels; exports named in `keep` are handed out, buffers among the leaves are handed in."""
     groups = _groups(program)
     loaded = {n["name"] for n in program.nodes() if n.op == "load" and n["kind"] == BUFFER}
+    split = {n["name"] for n in program.nodes() if n.get("block") == SPLIT}
     given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
     buffers = [Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given]
     results = {o.result.name for o in program.outputs}
     waiting, kernels = list(program.outputs), []
     for position, (name, scans) in enumerate(groups):
         exports = [e for s in scans for e in s.exports if e[0] in loaded or e[0] in keep]
-        buffers += [_buffer(e, PER_CHUNK, SAVED if e[0] in keep else OWN) for e in exports]
+        extents = {name: PER_SPLIT if name in split else PER_CHUNK for name, _ in exports}
+        buffers += [_buffer(e, extents[e[0]], SAVED if e[0] in keep else OWN) for e in exports]
         buffers += [_buffer(e, PER_PAIR, OWN) for s in scans for e in s.each if e[0] not in results]
         mine = waiting if position == len(groups) - 1 else _made_by(scans, waiting)
         waiting = [o for o in waiting if o not in mine]

@@ -16,7 +16,6 @@ from smir.passes.analysis.tile_cost import elements
 from smir.passes.kernels.crossing import size
 from smir.passes.kernels.fit_outputs import BLOCK, BUDGET
 
-
 # Without blocks, compiled kernels spill much from here on.
 MOST_ALIVE = 92 << 10
 

@@ -6,7 +6,9 @@ ones. Chunks farther away than any mask admits are not visited.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+from smir.errors import FormError
 from smir.ir import tile
 from smir.ir.graph import Node, make, substitute, walk
 from smir.ir.pairs import SOFTMAX, PairProgram, PairRead
@@ -39,6 +41,50 @@ def lower_pairs(program: PairProgram, kernel: str = "output", past: bool = False
     output = output_tile(program, {r.name: _value(running[r.name]) for r in program.reads})
     made = TileProgram(program.mixer.name, QUADRATIC, (), tuple(scans), (Output.of(OUTPUT, output),))
     return with_leaves(program.mixer, simplify(made))
+
+
+def lower_split(program: PairProgram) -> TileProgram:
+    """The same of a segment with a long past: kernels over one part of it each, and one that joins what they found.
+
+    Raises FormError for formulas that no tile expresses, and for sums between two positions, which go on from part to
+    part.
+    """
+    known = regions(program, True)
+    far = known.get("past", Region("past"))
+    if far.between:
+        raise FormError("sums between two positions go through the past in order", program.mixer.span(program.output))
+    parts, found = _scan(far, "past", "past_parts", {r.name: _start(r, None) for r in program.reads}, program.reads, {})
+    exports = {r.name: _pieces(r, found[r.name]) for r in program.reads if r.name in far.terms}
+    scans = [replace(parts, exports=tuple(e for pieces in exports.values() for e in pieces.items()))]
+    running = {r.name: _start(r, known["own"].terms.get(r.name)) for r in program.reads}
+    for region, order in scan_orders():
+        if region in known and region != "past":
+            scan, running = _scan(known[region], order, "output", running, program.reads, {})
+            scans.append(scan)
+    carries = []
+    for name, pieces in exports.items():
+        before = running[name]
+        loads = {n: tile.buffer(n, v.type.rows, v.type.cols, tile.SPLIT) for n, v in pieces.items()}
+        starts = before.parts() if isinstance(before, Partial) else (before,)
+        held = [_load(f"joined_{n}", start) for n, start in zip(loads, starts, strict=True)]
+        if isinstance(before, Partial):
+            running[name] = Partial(*held)
+            moved = Partial(*held).with_more(Partial(*loads.values())).parts()
+        else:
+            (running[name],) = held
+            moved = (tile.pointwise("add", *held, *loads.values()),)
+        carries += [_carry(h, start, m) for h, start, m in zip(held, starts, moved, strict=True)]
+    scans.append(Scan("splits", tuple(carries), (), "output"))
+    output = output_tile(program, {r.name: _value(running[r.name]) for r in program.reads})
+    made = TileProgram(program.mixer.name, QUADRATIC, (), tuple(scans), (Output.of(OUTPUT, output),))
+    return with_leaves(program.mixer, simplify(made))
+
+
+def _pieces(read: PairRead, running: "Running") -> dict[str, Node]:
+    """What is known of a read over one part of the past, by name."""
+    if not isinstance(running, Partial):
+        return {f"{read.name}_part": running}
+    return {f"{read.name}_{n}": part for n, part in zip(("top", "sum", "acc"), running.parts(), strict=True)}
 
 
 def lower_one_chunk(program: PairProgram) -> TileProgram:

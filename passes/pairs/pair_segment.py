@@ -17,7 +17,7 @@ from smir.ir.tile_program import BEFORE, TileProgram
 from smir.passes.analysis.stops import unmarked
 from smir.passes.kernels.partition_pairs import pair_plan
 from smir.passes.masks.index_formulas import affine
-from smir.passes.pairs.lower_pairs import lower_pairs
+from smir.passes.pairs.lower_pairs import lower_pairs, lower_split
 from smir.passes.pairs.pair_cache import PairCache
 from smir.passes.pairs.pair_delays import delays_as_inputs, delays_of
 
@@ -40,6 +40,15 @@ def pair_segment(program: PairProgram) -> PairSegment:
         raise FormError(f"{program.mixer.name} depends on the numbers of positions and looks back at none",
                         program.mixer.span(program.mixer.output), "give the position as an input")  # fmt: skip
     return PairSegment(pair_plan(unmarked(made)), cache)
+
+
+def divided_segment(program: PairProgram) -> KernelPlan | None:
+    """The kernels of a segment after a long past, which several programs share; None for sums between two positions,
+    which go through the past in order. Raises what `lower_segment` raises."""
+    widened = delays_as_inputs(program)
+    if any(n.op == "sum_range" for read in widened.reads for n in walk(read.formulas())):
+        return None
+    return pair_plan(unmarked(lower_split(widened)))
 
 
 def lower_segment(program: PairProgram) -> TileProgram:

@@ -29,6 +29,9 @@ class Partial:
     sum: Node
     acc: Node
 
+    def parts(self) -> tuple[Node, Node, Node]:
+        return self.top, self.sum, self.acc
+
     def with_more(self, more: "Partial") -> "Partial":
         """Over the columns of both."""
         top = p("max", self.top, more.top)

@@ -20,6 +20,7 @@ from smir.ir.operator import BACKWARD, Obstacle
 from smir.passes.expressions.broken_laws import BrokenLaw
 
 NEEDS, LOOKS_BACK = "a convolution needs constant coefficients", "convolutions here look back"
+STARTS = "an impulse response starts from zero"
 # Operations that are linear in all their arguments together.
 _ADDITIVE = frozenset({"add", "sub", "neg", "transpose", "sum"})
 

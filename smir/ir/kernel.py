@@ -10,7 +10,7 @@ from smir.ir.graph import Node
 from smir.ir.tile_program import Result, Scan, TileLeaf
 
 # Buffer shapes, by what one program reads or writes of them.
-PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR = "chunk", "sequence", "token", "pair"
+PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR, PER_SPLIT = "chunk", "sequence", "token", "pair", "split"
 # Axis roles: the whole axis in one tile, or one block of it per program.
 FULL, GRID = "full", "grid"
 # Whose a buffer is: the plan's own, handed out to the backward plan, or handed in by the forward plan.
@@ -20,7 +20,7 @@ OWN, SAVED, GIVEN = "own", "saved", "given"
 @dataclass(frozen=True)
 class Buffer:
     """Memory between kernels, `rows x cols` elements for every (batch, head) and every chunk (PER_CHUNK) or two chunks
-    (PER_PAIR).
+    (PER_PAIR), or every chunk and part of the past (PER_SPLIT): what a kernel over one part of it each stores.
 
     `dtype` is `float32`, or `product` for the type in which matrix products take their operands. `owner` says whether
     it outlives the run: the caller gets what is SAVED, `[B, H, chunks, rows, cols]`, under its name beside the results,

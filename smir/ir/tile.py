@@ -25,6 +25,8 @@ POSITION, DENSE, PAIR = "position", "dense", "pair"
 ROW, COL = "row", "col"
 # What a segment's tokens see of those before it: a kind of load, and the block that it loads.
 PAST = "past"
+# The part of the past that a loop over splits visits: a block of buffers.
+SPLIT = "split"
 
 # Stand-in for the log of a decay of exactly zero: e^-16384 is 0 in every float type, and sums stay finite.
 LOG_ZERO = -16384.0

@@ -15,7 +15,7 @@ from smir.ir.tile import TOKEN, carried
 # The forms that are tile programs.
 STEP, SCAN, CHUNKED, QUADRATIC = "step", "scan", "chunked", "quadratic"
 # Orders of scans that visit, for the current chunk, other ones.
-INNER = (EARLIER, LATER, BEFORE) = ("earlier", "later", "past")
+INNER = (EARLIER, LATER, BEFORE, SPLITS) = ("earlier", "later", "past", "splits")
 # The name of a mixer's output.
 OUTPUT = "y"
 
@@ -48,6 +48,7 @@ class Carry:
 class Scan:
     """A loop over chunks: `forward` / `backward` over all, or, in the quadratic form, over the chunks `earlier`
     (`later`) than the current one, or over the chunks of the `past` before the segment, nearest first.
+    What a kernel of a scan over the past exports may be of one part of it, if another scan visits all parts (`splits`).
 
     `exports` are values that a scan hands over per chunk to later scans and to the output, which read them as
     `buffer(name)`. In the step form the output may depend on the last scan's carries only.

@@ -11,6 +11,7 @@ from smir.ir.kernel import (
     PER_CHUNK,
     PER_PAIR,
     PER_SEQUENCE,
+    PER_SPLIT,
     PER_TOKEN,
     SAVED,
     Kernel,
@@ -34,6 +35,7 @@ from smir.ir.tile import (
     POSITION,
     ROW,
     SIZELESS,
+    SPLIT,
     TOKEN,
     Tile,
     combined_axes,
@@ -44,6 +46,7 @@ from smir.ir.tile_program import (
     INNER,
     QUADRATIC,
     SCAN,
+    SPLITS,
     STEP,
     Carry,
     Result,
@@ -89,8 +92,10 @@ def _check_form(form: str, leaves: tuple[TileLeaf, ...], roots: tuple[Node, ...]
     for node in walk(roots):
         _check_structure(node)
         blocks = {node.get("block", ROW), node.get("other", ROW)}
-        if blocks - {ROW, COL, PAST}:
-            refuse(node, f"a block is {ROW}, {COL} or {PAST}")
+        if blocks - {ROW, COL, PAST, SPLIT}:
+            refuse(node, f"a block is {ROW}, {COL}, {PAST} or {SPLIT}")
+        if SPLIT in blocks and (node.op != "load" or node["kind"] != BUFFER):
+            refuse(node, "only buffers have a tile for each part of the past")
         if blocks & {COL, PAST} and form != QUADRATIC:
             refuse(node, "only the quadratic form visits other chunks")
         if form == STEP and CHUNK in (node.type.rows, node.type.cols):
@@ -131,7 +136,7 @@ def _check_scan(scan: Scan, form: str) -> None:
     pairs = (scan.kernel, scan.each, scan.reach is not None, scan.inward, any(c.start for c in scan.carries))
     if any(pairs) and scan.order not in INNER:
         refuse(f"the {scan.order} scan", "only scans over other chunks know pairs of chunks")
-    if scan.order == BEFORE and (scan.each or scan.inward):
+    if scan.order in (BEFORE, SPLITS) and (scan.each or scan.inward):
         refuse(f"the {scan.order} scan", "nothing is stored for a chunk of the past, and the nearest is visited first")
 
 
@@ -164,7 +169,7 @@ def verify_plan(plan: KernelPlan) -> None:
     check_unique([b.name for b in plan.buffers], "buffer")
     check_unique([k.name for k in plan.kernels], "kernel")
     for b in plan.buffers:
-        check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR), f"buffer {b.name}")
+        check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR, PER_SPLIT), f"buffer {b.name}")
         check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
         check_member(b.owner, (OWN, SAVED, GIVEN), f"buffer {b.name}")
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]

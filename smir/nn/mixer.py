@@ -102,9 +102,18 @@ class Mixer(nn.Module):  # type: ignore[misc]
             found[role.name] = self._in_range(role, getattr(self, _attribute(role)))
         return found
 
-    def forward(self, x: Tensor, state: Mapping[str, Tensor] | None = None, return_state: bool = False) -> Any:
-        """y `[B, T, d_model]`, with `return_state` also the final states by name, `[B, heads, dims...]`."""
-        found = self.compiled(**self.arguments(x), state=state, return_state=return_state)
+    def forward(
+        self,
+        x: Tensor,
+        state: Mapping[str, Tensor] | None = None,
+        return_state: bool = False,
+        cu_seqlens: Tensor | None = None,
+    ) -> Any:
+        """y `[B, T, d_model]`, with `return_state` also the final states by name, `[B, heads, dims...]`.
+
+        `cu_seqlens` `[N + 1]`: x is one row `[1, T, d_model]` of N sequences; states are then `[N, heads, dims...]`.
+        """
+        found = self.compiled(**self.arguments(x), state=state, return_state=return_state, cu_seqlens=cu_seqlens)
         y, final = found if return_state else (found, None)
         y = y.flatten(3) if y.ndim > 3 else y.unsqueeze(-1)
         y = y.to(self.out.weight.dtype)

@@ -70,6 +70,7 @@ def _compile(problem: Problem, requests: Iterator[dict[str, Any]], answers: Text
 
     from smir.tuning.precompile import Compiler
 
+    os.nice(10)  # what is being measured needs its core
     compiler, lock = Compiler(problem), Lock()
     _WORK.append(compiler.compile)
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("fork")) as pool:

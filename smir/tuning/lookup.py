@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from smir.compiler import Compilation
 from smir.tuning.problem import Problem
-from smir.tuning.settings import Bucket, Family, KernelSetting, Setting, bucket, candidate_name
+from smir.tuning.settings import Bucket, Family, KernelSetting, Setting, bucket, candidate_name, fingerprint
 from smir.tuning.shipped import shipped_family
 from smir.tuning.store import Identity, Store
 from smir.tuning.targets import target
@@ -105,3 +105,24 @@ def _allowed(done: Compilation, form: str, setting: Setting, own: Family) -> Set
         return candidate_name(form, setting.chunk, k.fingerprint, k.options) not in own.quarantine
 
     return replace(setting, kernels=tuple(filter(is_fine, setting.kernels)))
+
+
+def explain_tuning(done: Compilation, problem: Problem, preferred: str) -> list[str]:
+    """Why calls like these run as they do, as lines. `preferred` is the form by the cost model."""
+    found = find(done, problem)
+    best = found.best(None, None, preferred)
+    who = f"{problem.backend}, {found.bucket}"
+    if best is None:
+        why = found.missing or f"{', '.join(found.settings)} measured, but not {preferred}"
+        return [f"tuning for {who}: none, the rules decide ({why})"]
+    form, setting = best
+    lines = [f"tuning for {who}: {form}, chunk {setting.chunk}, {setting.milliseconds:.3f} ms ({found.origin})"]
+    others = sorted(found.settings.items(), key=lambda e: e[1].milliseconds)
+    lines += [f"  {f}, chunk {s.chunk}: {s.milliseconds:.3f} ms" for f, s in others if f != form]
+    current = {fingerprint(k) for k in done.plans[form].kernels}
+    for k in setting.kernels:
+        options = " ".join(f"{name}={value}" for name, value in k.options.items())
+        lines.append(f"  {k.name}: {options}")
+    if not found.bucket.wanted and any(k.fingerprint not in current for k in setting.kernels):
+        lines.append("  some of these kernels have changed since: the rule decides about them")
+    return lines

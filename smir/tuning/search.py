@@ -21,11 +21,13 @@ from smir.tuning.trial import FAILED, OK
 from smir.tuning.workshop import Workshop
 
 # Part of the budget after which no further form or chunk size is begun.
-EXPLORING = 0.45
+EXPLORING = 0.55
 # Variants that are improved: this many of the fastest, none slower than the fastest by this factor.
 IMPROVED, WITHIN = 2, 1.25
 # A kernel's share of the whole from which its options matter; what counts as faster.
 SHARE, FASTER = 0.02, 0.98
+# What kernels of the rule's options are worth: more than any candidate.
+FIRST = 1e9
 # How much of its kernel's time a later neighbour is worth.
 DISCOUNT = 0.9
 Place = tuple[str, str]
@@ -115,6 +117,11 @@ class Search:
         return (time.monotonic() - self.begin) / (self.end - self.begin)
 
     @property
+    def _is_explored(self) -> bool:
+        """Whether the time for further forms and chunk sizes is over."""
+        return self.left <= 0 or (self.spent > EXPLORING and self.target_has_options)
+
+    @property
     def target_has_options(self) -> bool:
         return any(v.usual for v in self.variants)
 
@@ -143,6 +150,8 @@ class Search:
             refused = self._compiled(variant, place, variant.usual[place])
             if refused is not None:
                 self.counts.refused += 1
+                return
+            if self._is_explored:
                 return
         outcome = self._try(variant, variant.candidate())
         if outcome is not None:
@@ -253,7 +262,7 @@ class Search:
     def _compiled(self, variant: Variant, place: Place, options: Options) -> str | None:
         """Waits for a kernel; why it needn't be tried."""
         job = self._job(variant, place, options)
-        while not self.shop.is_compiled(job) and self.left > 0 and self.shop.wait(min(self.left, 1.0)):
+        while not self.shop.is_compiled(job) and not self._is_explored and self.shop.wait(min(self.left, 1.0)):
             pass
         return self.shop.refused(job)
 

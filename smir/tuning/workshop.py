@@ -104,6 +104,11 @@ class Workshop:
         heappush(self._waiting, (-worth, next(self._count), job))
         self._hand_out()
 
+    def drop_waiting(self) -> None:
+        """Forgets what nobody has begun."""
+        self._asked -= {_key(job) for _, _, job in self._waiting}
+        self._waiting.clear()
+
     def is_compiled(self, job: Candidate) -> bool:
         """Whether it has come back, or nobody compiles."""
         self._collect(0.0)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 import smir
+from smir.binding import fit_call
+from smir.prepared import PreparedCall
 
 torch = pytest.importorskip("torch")
 
@@ -39,9 +41,9 @@ def initial_states(mixer, like):
     """A start for every state that a caller may give plain."""
     generator = torch.Generator().manual_seed(2)
     return {
-        s.name: torch.rand(like[s.name].shape, generator=generator, dtype=torch.float64).requires_grad_()
-        for s in mixer.spec.states
-        if s.name in like
+        name: torch.rand(found.shape, generator=generator, dtype=torch.float64).requires_grad_()
+        for name, found in like.items()
+        if not name.endswith("_log")
     }
 
 
@@ -176,3 +178,20 @@ def test_bad_company():
 def test_a_spec_may_not_call_an_input_so():
     with pytest.raises(smir.SpecNameError, match="cu_seqlens"):
         smir.compile("mixer m\n  input cu_seqlens: D\n  y[t] = cu_seqlens[t]\n")
+
+
+def test_another_number_of_sequences_needs_no_new_preparation(monkeypatch):
+    mixer, prepared = smir.compile("gla", form="chunked", backend="triton"), []
+
+    def prepare(given, states, cu_seqlens):
+        prepared.append(len(cu_seqlens) - 1)
+        fit = fit_call(mixer.spec, given, states, cu_seqlens)
+        return PreparedCall(fit, lambda arrays, held: ({"y": arrays["v"]}, {}))
+
+    monkeypatch.setattr(mixer, "_prepare", prepare)
+    arrays = arguments(mixer.spec, 10)
+    for bounds in ([0, 4, 10], [0, 10], [0, 1, 2, 10]):
+        mixer(**arrays, cu_seqlens=torch.tensor(bounds))
+    assert prepared == [2]
+    with pytest.raises(smir.ArgumentError, match=r"has shape \(1,\)"):
+        mixer(**arrays, cu_seqlens=torch.tensor([0]))

@@ -1,5 +1,7 @@
 """A sequence in segments, or as a prompt and single tokens, is the whole sequence: float64, to 1e-10."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,7 @@ def splits(seed: int, tokens: int = TOKENS) -> list[tuple[int, int]]:
     rng = np.random.default_rng(seed)
     inner = sorted({1, *rng.choice(np.arange(2, tokens), rng.integers(1, 4), replace=False).tolist()})
     edges = [0, *inner, tokens]
-    return list(zip(edges[:-1], edges[1:], strict=True))
+    return list(itertools.pairwise(edges))
 
 
 def check_segments(name: str, form: str | None, segments: list[tuple[int, int]], seed: int, **sizes: int) -> None:

@@ -102,7 +102,8 @@ CASES: dict[str, list[Node]] = {
     "rotate": [angles(axis, inverse) for axis in (0, 1) for inverse in (False, True)],
     "cross_pairs": [tile.cross_pairs(p("sin", a), b, 1, "K/2"),
                     tile.cross_pairs(tile.transpose(a), tile.transpose(b), 0, "K/2")],
-    "turn_pairs": [tile.turn_pairs(angle, p("sin", a), 1), tile.turn_pairs(tile.transpose(angle), tile.transpose(b), 0)],
+    "turn_pairs": [tile.turn_pairs(angle, p("sin", a), 1),
+                   tile.turn_pairs(tile.transpose(angle), tile.transpose(b), 0)],
     "scan": [tile.scan(a, b, row, kind, r) for kind in tile.SEMIRINGS for r in (False, True)]
     + [tile.scan(row, p("mul", a, column), zero), tile.scan(column, tile.scan(a, b, row), zero, reverse=True)],
     "shift": [tile.shift(p("mul", a, a), row, r) for r in (False, True)],

@@ -188,3 +188,12 @@ def test_the_package_is_an_attribute():
 def test_no_parameter_without_a_use():
     """Queries, keys, values, the norm of a head, the projection back."""
     assert sum(p.numel() for p in layer("linear_attention").parameters()) == 3 * 144 + 6 + 144
+
+
+def test_packed_sequences():
+    layer = Mixer("gla", d_model=16, heads=2)
+    x = torch.randn(1, 9, 16, requires_grad=True)
+    y, state = layer(x, return_state=True, cu_seqlens=torch.tensor([0, 4, 9]))
+    parts = [layer(x[:, :4], return_state=True), layer(x[:, 4:], return_state=True)]
+    torch.testing.assert_close(y, torch.cat([part for part, _ in parts], 1))
+    torch.testing.assert_close(state["S"], torch.cat([final["S"] for _, final in parts]))

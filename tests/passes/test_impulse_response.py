@@ -76,6 +76,13 @@ def test_what_is_no_convolution_says_which_law_breaks(body: str, law: str) -> No
     assert law in str(compiled.compilation.obstacles[CONVOLUTION][0])
 
 
+def test_a_state_that_starts_elsewhere_is_no_convolution() -> None:
+    text = mixer("  h[t] = a * h[t-1] + u[t]\n  y[t] = h[t] + g[t]").replace("state h: D", "state h: D = 0.5")
+    compiled = smir.compile(text)
+    assert "= 0.5" in text and compiled.forms == ("step", "scan")
+    assert "a state that starts at 0.5" in str(compiled.compilation.obstacles[CONVOLUTION][0])
+
+
 def test_what_is_printed_is_the_cheapest_form_that_has_a_program() -> None:
     compiled = smir.compile("s4d_real")
     assert compiled.form_for(T=4096, backend="triton") == CONVOLUTION

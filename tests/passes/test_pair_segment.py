@@ -17,7 +17,7 @@ from smir.ir.segment import past_of
 from smir.ir.verifier import verify
 from smir.passes.analysis.stops import unmarked
 from smir.passes.pairs.pair_cache import PairCache
-from smir.passes.pairs.pair_segment import lower_segment, pair_segment
+from smir.passes.pairs.pair_segment import divided_segment, lower_segment, pair_segment
 from smir.sampling import sample
 from tests.passes.pair_specs import PAIR_SPECS, QKV, text_of
 
@@ -31,6 +31,13 @@ def compiled(name: str) -> Compilation:
     return smir.compile(text_of(name) if name in PAIR_SPECS else name).compilation
 
 
+def test_a_past_is_divided_where_its_order_doesnt_count() -> None:
+    assert compiled("softmax_causal").divided_segment is not None
+    # sums go on from part to part; a window is short
+    assert compiled("forgetting_attention").divided_segment is None
+    assert compiled("softmax_window8").divided_segment is None
+
+
 def kept(text: str) -> PairCache:
     program = smir.compile(f"mixer m\n {text}\n").compilation.pairs
     assert program is not None
@@ -41,9 +48,10 @@ def kept(text: str) -> PairCache:
 def test_levels_are_verified_and_survive_their_text(name: str) -> None:
     program = compiled(name).pairs
     assert program is not None
-    for ir in (lower_segment(program), pair_segment(program).plan):
-        verify(ir)
-        assert parse_ir(print_ir(ir)) == ir
+    for ir in (lower_segment(program), pair_segment(program).plan, divided_segment(program)):
+        if ir is not None:
+            verify(ir)
+            assert parse_ir(print_ir(ir)) == ir
 
 
 @pytest.mark.parametrize("name", [*LIBRARY, *CAUSAL])
@@ -51,6 +59,7 @@ def test_a_segment_is_the_end_of_the_whole(name: str, monkeypatch: pytest.Monkey
     done = compiled(name)
     assert done.pairs is not None
     program, segment = unmarked(lower_segment(done.pairs)), pair_segment(done.pairs)
+    divided = divided_segment(done.pairs)
     arrays = sample(done.spec, 2, 29, 2, seed=1)
     if name == "segments":
         arrays["s"] = np.floor(np.arange(29) / 6)[None, :, None] * np.ones((2, 1, 2))
@@ -64,6 +73,8 @@ def test_a_segment_is_the_end_of_the_whole(name: str, monkeypatch: pytest.Monkey
         given = {n: a[:, count:] if n in inputs else a for n, a in arrays.items()}
         given |= {past_of(n): arrays[n][:, first:count] for n in segment.cache.inputs}
         found = [run_results(segment.plan, given, chunk=chunk, seen=count)[0]["y"] for chunk in (1, 4, 32)]
+        if divided is not None:
+            found.append(run_results(divided, given, chunk=4, seen=count)[0]["y"])
         if not segment.cache.absolute or not first:
             found.append(run_tile_results(program, given, chunk=4)[0]["y"])
         for y in found:

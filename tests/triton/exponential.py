@@ -1,4 +1,7 @@
-"""A kernel of its own around the kernels' exponential. Imports triton: only for processes of `conftest`."""
+"""A kernel of its own around the kernels' exponential. Imports triton: only for processes of `conftest`.
+
+On a GPU: `python -m tests.triton.exponential`.
+"""
 
 import numpy as np
 import torch
@@ -36,7 +39,12 @@ def _units(found: np.ndarray, x: torch.Tensor) -> np.ndarray:
     return (found - exact) / np.spacing(exact.astype(np.float32))
 
 
-def at_the_ends() -> list[float]:
+def at_the_ends(device: str = "cpu") -> list[float]:
     """Of -inf, numbers whose power is too small or too large for float32, zero and NaN."""
     inf = float("inf")
-    return powers(torch.tensor([-inf, -1e30, -200.0, 0.0, 100.0, inf, 88.7, float("nan")])).tolist()
+    x = torch.tensor([-inf, -1e30, -200.0, 0.0, 100.0, inf, 88.7, float("nan")], device=device)
+    return [float(y) for y in powers(x)]
+
+
+if __name__ == "__main__":
+    print(errors(device="cuda"), at_the_ends("cuda"))

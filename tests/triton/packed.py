@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+
 import smir
 from smir.sampling import sample, sample_states
 
@@ -17,14 +19,15 @@ def compare_packed(spec: str, form: str, backend: str = "triton") -> list[str]:
     """What differs between one call with packed sequences and the same kernels called for each sequence.
 
     Outputs, final states and gradients of inputs and initial states must be the same numbers: other sequences are
-    nowhere to be seen. Gradients of parameters are sums over the sequences, in float32 in another order.
+    nowhere to be seen. Gradients of parameters are sums over the sequences, those of inputs that are read with a delay
+    sums over the delays, in float32 in another order.
     """
     import torch
 
     mixer = smir.compile(spec, form=form, backend=backend, chunk=None if form == "step" else CHUNK)
     arrays, states = _arguments(mixer)
     whole, parts = _packed(mixer, arrays, states), _loop(mixer, arrays, states)
-    summed = {f"d_{d.name}" for d in mixer.spec.params}
+    summed = {f"d_{name}" for name in (*(d.name for d in mixer.spec.params), *(p.of for p in mixer.call_states.pasts))}
     wrong = sorted(whole.keys() ^ parts.keys())
     for name in whole.keys() & parts.keys():
         one, other = whole[name], parts[name]
@@ -99,6 +102,10 @@ def _arguments(mixer: smir.CompiledMixer) -> tuple[Results, Results]:
     tokens = sum(LENGTHS)
     arrays = sample(mixer.spec, 1, tokens, HEADS, {}, seed=3)
     states = sample_states(mixer.spec, len(LENGTHS), HEADS, {}, seed=4)
+    for past in mixer.call_states.pasts:
+        like = arrays[past.of][0] if past.is_input else states[past.of]
+        shape = (len(LENGTHS), len(past.ages), *like.shape[1:])
+        states[past.name] = np.random.default_rng(5).uniform(-0.5, 0.5, shape)
     found = [{n: torch.from_numpy(a).float() for n, a in group.items()} for group in (arrays, states)]
     return found[0], found[1]
 

@@ -28,6 +28,19 @@ def compare_segments(spec: str, lengths: tuple[int, ...], chunk: int) -> float:
     return _multiple(np.concatenate(found, 1), truth, single)
 
 
+def compare_divided(spec: str, lengths: tuple[int, ...]) -> float:
+    """The same where several programs take a part of the past each, although it is short."""
+    from smir import pair_segments
+    from smir.backends.triton_gpu import past
+
+    long_past, split_tokens = pair_segments.LONG_PAST, past.SPLIT_TOKENS
+    pair_segments.LONG_PAST, past.SPLIT_TOKENS = 1, 8
+    try:
+        return compare_segments(spec, lengths, 16)
+    finally:
+        pair_segments.LONG_PAST, past.SPLIT_TOKENS = long_past, split_tokens
+
+
 def arrays_of(mixer: Any, T: int) -> Arrays:
     """Random arguments; grouped queries have keys and values with half as many heads."""
     found: Arrays = dict(sample(mixer.spec, 1, T, 2, seed=6))

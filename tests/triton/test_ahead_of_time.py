@@ -1,11 +1,8 @@
 """Every kernel compiles for the GPUs that count, within what a program may take of one. No GPU is needed."""
 
-import json
-from pathlib import Path
-from typing import Any
-
 import pytest
 
+import smir
 from smir.backends.triton_gpu.ahead_of_time import Resources, table
 from smir.errors import BackendError
 from tests.triton.classes import LIBRARY, forms, marked
@@ -18,20 +15,12 @@ CLASSES = ["linear_attention", "scalar_decay", "gla", "dfw", "delta_rule", "kda"
 OWN = [(name, form) for name, text in SPECS.items() for form in forms(text)]
 # The form that meets most operations: the others are in full runs.
 FIRST = {name: next(f for f in ("chunked", "step") if (name, f) in OWN) for name in SPECS}
-# Stack bytes of kernels that are known not to fit, as docs/verification.md lists them.
-RECORDED = Path(__file__).parents[2] / "benchmarks" / "results" / "kernel_resources.json"
-BEYOND = {(r["spec"], r["form"], r["pass"], r["kernel"]): r["stack bytes"]
-          for r in json.loads(RECORDED.read_text(encoding="utf-8"))["rows"] if not r["within limits"]}  # fmt: skip
+# Elements that a kernel holds at one time by the model, from which on it is compiled in every run.
+RISKY = 84 << 10
 
 
 def assert_fits(rows: list[tuple[object, ...]]) -> None:
     assert rows and all(within for *_, within in rows), rows
-
-
-def assert_fits_or_is_known(rows: list[tuple[Any, ...]], name: str, form: str, direction: str) -> None:
-    """Nothing is beyond its bounds but what is recorded so, and that not by more than was recorded."""
-    worse = [r for r in rows if not r[-1] and r[3] > BEYOND.get((name, form, direction, r[0]), -1)]
-    assert rows and not worse, worse
 
 
 @pytest.mark.slow
@@ -63,6 +52,15 @@ def test_a_common_head_fits(compiled: Submit, name: str) -> None:
     assert_fits(compiled(backward_resources, name, "chunked", "sm_90", 128, "bfloat16", 64).result())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", smir.library_names())
+def test_backward_kernels_that_hold_much(compiled: Submit, name: str) -> None:
+    """Of all forms, those that are beyond the bounds first if any are."""
+    for form in forms(name):
+        rows = compiled(backward_resources, name, form, "sm_90", 128, "bfloat16", None, RISKY).result()
+        assert all(within for *_, within in rows), rows
+
+
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "form"), LIBRARY)
 def test_library_with_common_heads(compiled: Submit, name: str, form: str) -> None:
@@ -72,15 +70,13 @@ def test_library_with_common_heads(compiled: Submit, name: str, form: str) -> No
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "form"), LIBRARY)
 def test_library_with_wide_heads(compiled: Submit, name: str, form: str) -> None:
-    rows = compiled(resources, name, form, "sm_90", 128, "bfloat16", 64).result()
-    assert_fits_or_is_known(rows, name, form, "forward")
+    assert_fits(compiled(resources, name, form, "sm_90", 128, "bfloat16", None).result())
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("name", sorted({name for name, form in LIBRARY if form == "chunked"}))
-def test_backward_kernels_with_wide_heads(compiled: Submit, name: str) -> None:
-    rows = compiled(backward_resources, name, "chunked", "sm_90", 128, "bfloat16", 64).result()
-    assert_fits_or_is_known(rows, name, "chunked", "backward")
+@pytest.mark.parametrize(("name", "form"), LIBRARY)
+def test_backward_kernels_with_wide_heads(compiled: Submit, name: str, form: str) -> None:
+    assert_fits(compiled(backward_resources, name, form, "sm_90", 128, "bfloat16", None).result())
 
 
 @pytest.mark.full

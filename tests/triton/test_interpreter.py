@@ -13,6 +13,7 @@ from tests.triton.work import (
     Case,
     compare,
     compare_gradients,
+    compare_second,
     exponential_ends,
     exponential_errors,
     trigonometric_error,
@@ -98,6 +99,25 @@ def test_every_kind_of_gradient(interpreted: Submit, name: str) -> None:
 @pytest.mark.parametrize("name", ["gla", "kda"])
 def test_gradients_with_resets(interpreted: Submit, name: str) -> None:
     assert_gradients_close(interpreted, name, "chunked", Case(T=21, extreme=True))
+
+
+SECOND = [("hgrn", "scan"), ("retnet", "chunked")]
+SECOND_IN_FULL = [("mamba3", "step"), ("mamba3", "chunked"), ("delta_rule", "quadratic"), ("gla", "chunked")]
+
+
+@pytest.mark.parametrize(
+    ("name", "form"), [*SECOND, *(pytest.param(*run, marks=pytest.mark.full) for run in SECOND_IN_FULL)]
+)
+def test_second_derivatives(interpreted: Submit, name: str, form: str) -> None:
+    """Of everything by everything, over chunks the last of which is ragged."""
+    case = known_sizes(name, Case(sizes=(("K", 6), ("V", 5), ("D", 5), ("N", 4)), T=18))
+    errors = interpreted(compare_second, name, form, case).result()
+    assert len(errors) >= 6 and max(errors.values()) < FACTOR, errors
+
+
+def test_second_derivatives_of_a_softmax_are_refused_in_words(interpreted: Submit) -> None:
+    error = interpreted(compare_second, "softmax_causal", "quadratic", Case(T=5)).exception()
+    assert error is not None and "tiles as large as the sequence" in str(error)
 
 
 @pytest.mark.full

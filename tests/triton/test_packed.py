@@ -8,11 +8,11 @@ from tests.triton.classes import LIBRARY
 from tests.triton.conftest import Submit
 from tests.triton.packed import compare_packed, packed_resources, tables_made
 
-# A class each: decays token by token and in chunks, erases, two directions over pairs of chunks, a scan, softmax of a band
-# and with decays.
+# A class each: decays token by token and in chunks, erases, two directions over pairs of chunks, scans, one with tokens
+# before the first one, softmax of a band and with decays.
 CLASSES = {
-    ("hgrn", "step"), ("scalar_decay", "chunked"), ("delta_rule", "chunked"), ("lion_s", "quadratic"),
-    ("hgrn", "scan"), ("softmax_window8", "quadratic"), ("forgetting_attention", "quadratic"),
+    ("hgrn", "step"), ("scalar_decay", "chunked"), ("delta_rule", "chunked"), ("lion_s", "quadratic"), ("hgrn", "scan"),
+    ("short_convolution", "scan"), ("softmax_window8", "quadratic"), ("forgetting_attention", "quadratic"),
 }  # fmt: skip
 CASES = [
     case if case in CLASSES else pytest.param(*case, marks=pytest.mark.full)

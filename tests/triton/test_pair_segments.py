@@ -8,7 +8,7 @@ import smir
 from smir.backends.triton_gpu.emit import emit
 from tests.passes.pair_specs import QKV, text_of
 from tests.triton.conftest import Submit
-from tests.triton.pair_segments import compare_segments
+from tests.triton.pair_segments import compare_divided, compare_segments
 from tests.triton.test_interpreter import FACTOR
 
 # Positions that count, of which the last are kept; the other specs are in full runs.
@@ -25,6 +25,11 @@ FULL = ["softmax_causal", "softmax_alibi", "softmax_rope", "mla", text_of("delay
 @pytest.mark.parametrize("spec", [*QUICK, *(pytest.param(s, marks=pytest.mark.full) for s in FULL)])
 def test_segments_are_the_whole(interpreted: Submit, spec: str) -> None:
     assert interpreted(compare_segments, spec, (19, 1, 18), 16).result() < FACTOR
+
+
+@pytest.mark.parametrize("spec", ["softmax_gqa", *(pytest.param(s, marks=pytest.mark.full) for s in FULL)])
+def test_programs_that_share_a_past(interpreted: Submit, spec: str) -> None:
+    assert interpreted(compare_divided, spec, (37, 1, 3)).result() < FACTOR
 
 
 def test_a_growing_past_needs_no_other_kernel() -> None:

@@ -10,7 +10,7 @@ import smir
 from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
 from smir.compiler import adjoint_plan, training_plan
 from smir.ir.kernel import KernelPlan
-from smir.sampling import sample, sample_states
+from smir.sampling import common_sizes, sample, sample_states
 
 
 @dataclass(frozen=True)
@@ -174,19 +174,23 @@ def resources(spec: str, form: str, target: str, size: int, dtype: str, chunk: i
 
 
 def backward_resources(
-    spec: str, form: str, target: str, size: int, dtype: str, chunk: int | None
+    spec: str, form: str, target: str, size: int, dtype: str, chunk: int | None, most: int = 0
 ) -> list[tuple[Any, ...]]:
-    """The same for the kernels of all gradients of a training step."""
+    """The same for the kernels of all gradients of a training step, of those that hold more than `most` elements."""
     mixer = smir.compile(spec)
     wanted = frozenset({d.name for d in mixer.spec.declarations} | {s.name for s in mixer.spec.states})
-    return _compiled(mixer, training_plan(mixer.compilation, form, wanted).backward, target, size, dtype, chunk)
+    plan = training_plan(mixer.compilation, form, wanted).backward
+    return _compiled(mixer, plan, target, size, dtype, chunk, most)
 
 
-def _compiled(mixer: Any, plan: KernelPlan, target: str, size: int, dtype: str, chunk: int | None) -> list[Any]:
-    from smir.backends.triton_gpu.ahead_of_time import Workload, compile_plan
-    from smir.sampling import dimension_names
+def _compiled(
+    mixer: Any, plan: KernelPlan, target: str, size: int, dtype: str, chunk: int | None, most: int = 0
+) -> list[Any]:
+    from smir.backends.triton_gpu.ahead_of_time import Workload, alive_elements, compile_plan
 
-    found = compile_plan(plan, target, Workload(dict.fromkeys(dimension_names(mixer.spec), size), dtype, chunk=chunk))
+    workload = Workload(common_sizes(mixer.spec, size), dtype, chunk=chunk)
+    chosen = [name for name, count in alive_elements(plan, workload).items() if count >= most]
+    found = compile_plan(plan, target, workload, only=chosen) if chosen else []
     return [(r.kernel, r.shared, r.registers, r.stack, r.num_warps, r.within_limits) for r in found]
 
 
@@ -240,3 +244,13 @@ def exponential_ends() -> list[float]:
     from tests.triton.exponential import at_the_ends
 
     return at_the_ends()
+
+
+def golden_excess(name: str, case: str, form: str) -> dict[str, tuple[float, float]]:
+    """The results of a golden vector that are beyond their budget and twice what is unavoidable: error and budget."""
+    from benchmarks.gpu_golden import compare
+
+    rows = list(compare(name, case, form, "float32", "cpu", runs=1))
+    assert rows
+    return {r["result"]: (r["error"], r["budget"]) for r in rows
+            if not r["passed"] and not r["error"] <= 2 * r["unavoidable"]}  # fmt: skip
