@@ -8,6 +8,7 @@ of one query on the same keys and values (which has neither gates nor positions)
 """
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,8 +44,9 @@ def check(name: str) -> Iterator[dict[str, Any]]:
         for inplace in (False, True):
             error = _error(_decoded(mixer, given, inplace), truth)
             budget = max(FACTOR * whole, LEAST[dtype])
-            yield {"spec": name, "form": "quadratic", "dtype": dtype, "case": "in place" if inplace else "new states",
-                   "result": "y", "error": error, "budget": budget, "whole": whole, "passed": bool(error <= budget)}  # fmt: skip
+            case = "in place" if inplace else "new states"
+            yield {"spec": name, "form": "quadratic", "dtype": dtype, "case": case, "result": "y", "error": error,
+                   "budget": budget, "whole": whole, "passed": bool(error <= budget)}  # fmt: skip
 
 
 def _decoded(mixer: Any, given: Mapping[str, Any], inplace: bool) -> Any:
@@ -80,11 +82,8 @@ def times(name: str) -> Iterator[dict[str, Any]]:
         with torch.no_grad():
             state.append({f"{n}_past": given[n] for n in kept.inputs}, kept.tokens)
             del given
-
-            def step() -> None:
-                mixer.step(**tokens, state=state, inplace=True)
-
-            yield {"task": TIMES, "spec": name, "past": past, "ms": _bench(triton, step), "torch": _torch(triton, past)}
+            ms = _bench(triton, partial(mixer.step, **tokens, state=state, inplace=True))
+        yield {"task": TIMES, "spec": name, "past": past, "ms": ms, "torch": _torch(triton, past)}
 
 
 def _torch(triton: Any, past: int) -> float:

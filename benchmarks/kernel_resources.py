@@ -84,9 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> list[Row]:
     parser.add_argument("--specs", default="", help="with commas between them; default: all")
     parser.add_argument("--forms", default="", help="with commas between them; default: all")
     parser.add_argument("--jobs", type=int, default=2, help="processes at once")
-    parser.add_argument(
-        "--out", type=Path, default=RESULTS / f"{NAME}.json", help="where to go on"
-    )
+    parser.add_argument("--out", type=Path, default=RESULTS / f"{NAME}.json", help="where to go on")
     parser.add_argument("--fresh", action="store_true", help="forget what is recorded")
     asked = parser.parse_args(arguments)
     specs = [s for s in asked.specs.split(",") if s] or list(smir.library_names())

@@ -249,33 +249,31 @@ def gpu_examples() -> str:
     return caption("gpu_examples", "", machine) + table(headings, body, left=2) + (f"\n{failed}" if failed else "")
 
 
-GRADIENTS = "gradients of all forms"
-
-
 def kernel_resources() -> str:
-    """One row per spec; per form, and for the gradients of all, the most that any of its kernels takes."""
+    """One row per spec and form: of the kernels of either pass the one that takes the most stack."""
     title, machine, rows = results("kernel_resources")
-    measured = {GRADIENTS if r.get("pass") == "backward" else r["form"] for r in rows}
-    columns, body = tuple(c for c in (*FORMS, GRADIENTS) if c in measured), []
-    for spec in sorted({r["spec"] for r in rows}):
-        own = [(r["form"] if r.get("pass") != "backward" else GRADIENTS, r) for r in rows if r["spec"] == spec]
-        body.append((spec, *(_most([r for column, r in own if column == wanted]) for wanted in columns)))
+    body = []
+    for spec, form in sorted({(r["spec"], r["form"]) for r in rows}):
+        own = [r for r in rows if (r["spec"], r["form"]) == (spec, form)]
+        backward = [r for r in own if r["pass"].startswith("backward")]
+        body.append((spec, form, _worst_kernel([r for r in own if r not in backward]), _worst_kernel(backward)))
     failed = [f"{r['spec']} {r['form']}" for r in rows if r["failed"]]
     beyond = [r for r in rows if not r["within limits"] and not r["failed"]]
     closing = f"\n{len(rows) - len(failed)} kernels, {len(beyond)} of them beyond the bounds (bold). "
     closing += f"Not compiled: {', '.join(failed) or 'none'}.\n"
-    closing += "".join(f"\n- {r['spec']}, {r['form']} {r.get('pass', 'forward')}, kernel `{r['kernel']}`: "
-                       f"{r['shared bytes']} bytes shared, {r['stack bytes']} of stack" for r in beyond)  # fmt: skip
-    headings = ("spec", *(f"{column}: shared / registers / stack" for column in columns))
-    return caption("kernel_resources", title, machine) + table(headings, body) + closing.rstrip() + "\n"
+    headings = ("spec", "form", "forward: shared / registers / stack", "backward: shared / registers / stack")
+    return caption("kernel_resources", title, machine) + table(headings, body, left=2) + closing
 
 
-def _most(rows: Rows) -> str:
-    """The largest of each figure over a form's kernels, in bold when one of them is beyond the bounds."""
-    if not rows or any(r["failed"] for r in rows):
-        return "fails" if rows else ""
-    most = " / ".join(str(max(r[what] for r in rows)) for what in ("shared bytes", "registers", "stack bytes"))
-    return most if all(r["within limits"] for r in rows) else f"**{most}**"
+def _worst_kernel(rows: Rows) -> str:
+    """The kernel that takes the most and its figures, in bold when it is beyond the bounds."""
+    if any(r["failed"] for r in rows):
+        return "fails"
+    if not rows:
+        return ""
+    r = max(rows, key=lambda r: (not r["within limits"], r["stack bytes"], r["shared bytes"]))
+    text = f"{r['shared bytes']} / {r['registers']} / {r['stack bytes']}"
+    return f"`{r['kernel']}` " + (text if r["within limits"] else f"**{text}**")
 
 
 # ---- on numpy ---------------------------------------------------------------------------------------------------

@@ -105,7 +105,9 @@ class CallStates:
             other = "; this looks like the state of another mixer" if len(unknown) == len(state) > 1 else ""
             hint = f"did you mean {close[0]}?" if close else declared
             raise ArgumentError(f"{self.spec.name} has no state {unknown[0]!r}{other}", hint=hint)
-        return state if isinstance(state, TokenCache) else dict(state)
+        # what grows in place stays what it is
+        given: Any = state if isinstance(state, TokenCache) else dict(state)
+        return given  # type: ignore[no-any-return]
 
     def split(self, given: Arrays) -> tuple[Arrays, Arrays]:
         """States, and pasts by their names."""

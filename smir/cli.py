@@ -155,7 +155,8 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Time forward, training and decoding beside the peers that are installed, and beside the device's limit."""
-    from smir.bench.run import BOTH, bench, wanted_kinds
+    from smir.bench.floors import BOTH
+    from smir.bench.run import bench, wanted_kinds
     from smir.tables import show_bench
     from smir.tuning.tune import progress_bar
 

@@ -5,7 +5,6 @@ newest replaces the oldest in the same kernel. Where states are to be overwritte
 them, if every block belongs to one program; else they write apart, and the result is copied.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -25,7 +24,6 @@ from smir.array_kinds import (
     write,
 )
 from smir.binding import Fit, bound_to, fit_call
-from smir.call_states import Past
 from smir.compiler import DIRECT, Compilation, compile_mixer, require_form
 from smir.errors import ArgumentError, GradientError
 from smir.execution import StepRunner, backend_for, find_backend, step_runner
@@ -137,7 +135,7 @@ class Steps:
         targets = self._targets(wanted) if scaled.members else wanted
         y, final = run(arrays, scaled.carried(states, fit.sizes), targets)
         if not inplace:
-            after = self._after(fit, own, after, scaled.given_back(final))
+            after = self._after(fit, state, after, scaled.given_back(final))
         elif scaled.members:
             self._copy_logs(wanted)
         return fit.output(y), after
@@ -178,14 +176,19 @@ class Steps:
                 if not same_memory(first, other):
                     write(other, first)
 
-    def _after(self, fit: Fit, own: Arrays, fresh: Arrays, final: Arrays) -> Arrays:
+    def _after(self, fit: Fit, given: Arrays, fresh: Arrays, final: Arrays) -> Arrays:
         """The state after a step, in the caller's layout; what was given keeps its type."""
         plain = {name: a if fit.has_heads else a[:, 0] for name, a in final.items()}
         found = {}
         for name in (s.name for s in self.mixer.scaled_states.interface.states):
-            found[name] = convert(fresh.get(name, plain[name]), fit.kind, _kept_type(name, own, fit), fit.device)
+            found[name] = convert(fresh.get(name, plain[name]), fit.kind, _kept_type(name, given, fit), fit.device)
         for past in self.entries.pasts:
-            found[past.name] = fresh[past.name] if past.is_input else _stacked(past, plain)
+            if past.is_input:
+                found[past.name] = fresh[past.name]
+                continue
+            dtype = _kept_type(past.name, given, fit)
+            values = [convert(plain[past.line(age)], fit.kind, dtype, fit.device) for age in reversed(past.ages)]
+            found[past.name] = module_of(values[0]).stack(values, 1)
         return found
 
     def _as_call(self, tokens: Arrays, state: Arrays, inplace: bool) -> tuple[Array, Arrays]:
@@ -225,25 +228,15 @@ def check_single(spec: Mixer, given: Arrays) -> None:
             )
 
 
-def _kept_type(name: str, own: Arrays, fit: Fit) -> str:
+def _kept_type(name: str, given: Arrays, fit: Fit) -> str:
     """A state keeps the type in which it was given; a log of a scale has 32 bits at least."""
-    if name not in own:
+    if name not in given:
         return fit.state_dtype
-    given = dtype_of(own[name])
-    return promote((given, "float32")) if name.endswith(SUFFIX) else given
+    dtype = dtype_of(given[name])
+    return promote((dtype, "float32")) if name.endswith(SUFFIX) else dtype
 
 
 def _as_given(found: Array, given: Array | None, name: str) -> Array:
     if given is None or name.endswith(SUFFIX):
         return found
     return convert(found, str(kind_of(found)), dtype_of(given), device_of(found))
-
-
-def _stacked(past: Past, plain: Arrays) -> Array:
-    """Older values of a state, oldest first."""
-    values = [plain[past.line(age)] for age in _reversed(past)]
-    return module_of(values[0]).stack(values, 1)
-
-
-def _reversed(past: Past) -> Iterator[int]:
-    return iter(reversed(past.ages))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from smir.ir.convolution import CONVOLUTION
@@ -100,7 +100,8 @@ def show_bench(report: "BenchReport") -> None:
     rows = [(t.what, f"{t.batch} x {t.tokens}", t.who, t.error or number(t.milliseconds, ".3f"),
              number(report.of_best_peer(t), ".2f"), number(t.of_limit, ".1%"), number(t.difference, ".1e"),
              number(t.first_seconds, ".1f")) for t in report.timings]  # fmt: skip
-    columns = ("", "B x T", "", "ms", "of best peer", "of limit", "difference", "first call s")
+    who = Column(no_wrap=True, min_width=max((len(t.who) for t in report.timings), default=0))
+    columns = (Column(no_wrap=True), "B x T", who, "ms", "x best peer", "of limit", "differs", "first s")
     _print(f"{report.mixer}: {report.calls}", columns, rows)
     print(f"{c.device} now: copies {c.bytes_per_second / 1e9:.0f} GB/s, {c.dtype} products "
           f"{c.flops_per_second / 1e12:.2f} Tflop/s")  # fmt: skip
@@ -122,7 +123,7 @@ def _dims(dims: tuple[Any, ...]) -> str:
     return ", ".join(map(str, dims)) or "scalar"
 
 
-def _print(title: str, columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def _print(title: str, columns: tuple[str | Column, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Cells are plain text: brackets of ranges and formulas are no markup."""
     table = Table(*columns, title=title or None, title_justify="left")
     for row in rows:

@@ -124,14 +124,15 @@ def split_chunks(array: Array, extent: Extent, offset: int, rows: str, cols: str
     return flat
 
 
-def past_tiles(array: Array, extent: Extent, cols: str) -> Array:
-    """`[B, n, H, *dims]` of the past to `[B, H, chunks, rows, cols]`, zeros before its first token."""
+def past_tile(array: Array, extent: Extent, cols: str, chunk: int) -> Array:
+    """A chunk of `[B, n, H, *dims]` of the past as `[B, H, 1, rows, cols]`: a view, or zeros before its first token."""
     flat = np.moveaxis(array, 2, 1).reshape(extent.batch, extent.heads, extent.past, extent.axis(cols))
     rows = extent.sizes[PAST_CHUNK]
-    missing = extent.past_chunks * rows - extent.past
-    if missing:
-        flat = np.concatenate((np.zeros((*flat.shape[:2], missing, flat.shape[-1]), array.dtype), flat), axis=2)
-    return flat.reshape(*flat.shape[:2], extent.past_chunks, rows, flat.shape[-1])
+    end = extent.past - (extent.past_chunks - 1 - chunk) * rows
+    tile = flat[:, :, max(0, end - rows) : end]
+    if end < rows:
+        tile = np.concatenate((np.zeros((*flat.shape[:2], rows - end, flat.shape[-1]), array.dtype), tile), axis=2)
+    return tile[:, :, None]
 
 
 def param_tile(array: Array, extent: Extent, rows: str, cols: str) -> Array:

@@ -29,7 +29,7 @@ from smir.backends.numpy_reference.layout import (
     measure,
     param_tile,
     past_positions,
-    past_tiles,
+    past_tile,
     positions,
     split_chunks,
 )
@@ -38,7 +38,7 @@ from smir.errors import IRError
 from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, PAST, POSITION, ROW, TOKEN
-from smir.ir.tile_program import INNER, OUTPUT, QUADRATIC, STEP, Carry
+from smir.ir.tile_program import BEFORE, INNER, OUTPUT, QUADRATIC, STEP, Carry
 
 Array = Any
 # What a gradient's name begins with.
@@ -122,7 +122,9 @@ def _saved_memory(b: Buffer, extent: Extent) -> Array:
 def _head_parts(extent: Extent) -> list[slice]:
     """Heads are independent: each processor takes some of them, if the run is long enough to be worth it."""
     widest = max(extent.sizes.values())
-    long_enough = extent.batch * (extent.time + extent.past) * extent.heads * widest >= THREADED_ELEMENTS
+    # of the past, few tokens do little more than read it
+    tokens = extent.time + extent.past // 16
+    long_enough = extent.batch * tokens * extent.heads * widest >= THREADED_ELEMENTS
     count = min(extent.heads, os.cpu_count() or 1) if long_enough else 1
     edges = [extent.heads * part // count for part in range(count + 1)]
     return [slice(first, last) for first, last in pairwise(edges)]
@@ -246,6 +248,9 @@ class _Run:
         held = self._starts(carries, before)
         roots = (*(s.value for s in loop.stores), *(c.next for c in carries))
         hoisted = one_sided(roots)
+        if loop.scan.order == BEFORE:
+            # a chunk of the past is met once
+            hoisted = tuple(n for n in hoisted if _block(n) == ROW)
         everything, columns = slice(0, self.extent.chunks), slice(0, column_count(loop.scan, self.extent))
         ready = list(zip(hoisted, self._run(schedule(hoisted), {}, everything, columns), strict=True))
         work = schedule(roots, (*hoisted, *held))
@@ -300,6 +305,8 @@ class _Run:
     def _load(self, node: Node, part: slice) -> Array:
         if node["kind"] == BUFFER:
             return _cut(self.memory[node["name"]], part)
+        if node["kind"] == PAST:
+            return past_tile(self.arrays[node["name"]], self.extent, node.type.cols, part.start)
         if node not in self.loaded:
             self.loaded[node] = self._whole(node)
         return _cut(self.loaded[node], part)
@@ -317,8 +324,6 @@ class _Run:
             return param_tile(self.arrays[name], self.extent, type_.rows, type_.cols)[:, :, None]
         if node["kind"] == POSITION:
             return past_positions(self.extent) if node["block"] == PAST else positions(self.extent)
-        if node["kind"] == PAST:
-            return past_tiles(self.arrays[name], self.extent, type_.cols)
         if node["kind"] == TOKEN:
             return split_chunks(self.arrays[name], self.extent, node["offset"], type_.rows, type_.cols)
         raise IRError(f"a kernel loads the carried tile {name} of another one")

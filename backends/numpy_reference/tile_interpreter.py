@@ -23,7 +23,7 @@ from smir.backends.numpy_reference.layout import (
     measure,
     param_tile,
     past_positions,
-    past_tiles,
+    past_tile,
     positions,
     split_chunks,
 )
@@ -193,7 +193,7 @@ class _Run:
                 numbers = past_positions(self.extent) if node["block"] == PAST else positions(self.extent)
                 return numbers[:, :, chunk_of(node)]
             if node["kind"] == PAST:
-                return past_tiles(self.arrays[node["name"]], self.extent, node.type.cols)[:, :, chunk_of(node)]
+                return past_tile(self.arrays[node["name"]], self.extent, node.type.cols, col)[:, :, 0]
             if node["kind"] in (DENSE, PAIR):
                 pair = chunk_of(node), col if node["other"] == COL else row
                 if node["kind"] == PAIR:

@@ -215,7 +215,9 @@ def _source(kernel: Any, values: Mapping[str, Any]) -> Any:
     """The kernel with the signature that these arguments would have at a launch."""
     from triton.compiler import ASTSource
 
-    signature, constants, attributes = {}, {}, {}
+    signature: dict[str, str] = {}
+    constants: dict[str, Any] = {}
+    attributes: dict[tuple[int], list[Any]] = {}
     for position, parameter in enumerate(kernel.params):
         value = values[parameter.name]
         free = parameter.do_not_specialize

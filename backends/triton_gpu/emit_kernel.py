@@ -135,10 +135,10 @@ _LOOPS = {
 def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...]]:
     """A loop's first line, and what a step of it visits. Chunks out of reach aren't visited."""
     if scan.order == BEFORE:
-        definitions, header = visited_chunks(divides_past(p.frame.plan, p.frame.kernel))
-        for line in (f"past_chunks = {past_count(scan.reach)}", *definitions):
+        first, over_past = visited_chunks(divides_past(p.frame.plan, p.frame.kernel))
+        for line in (f"past_chunks = {past_count(scan.reach)}", *first):
             p.line(line)
-        return header, past_definitions()
+        return over_past, past_definitions()
     header, definitions = _LOOPS[scan.order]
     if scan.order not in INNER or (scan.reach is None and not scan.inward):
         return header, definitions

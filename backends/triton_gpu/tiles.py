@@ -317,7 +317,7 @@ def scan_rows(decay, write, start, KIND: tl.constexpr, REVERSE: tl.constexpr, PR
         _, state = tl.associative_scan((decay, write), 0, compose_sums, reverse=REVERSE)
     elif KIND == "max":
         _, state = tl.associative_scan((decay, write), 0, compose_maxima, reverse=REVERSE)
-    elif PRODUCT == tl.float32:
+    elif PRODUCT == tl.float32:  # noqa: SIM300
         _, state = tl.associative_scan((decay, write), 0, compose_exact_log_sums, reverse=REVERSE)
     else:
         _, state = tl.associative_scan((decay, write), 0, compose_log_sums, reverse=REVERSE)
@@ -381,11 +381,7 @@ def logaddexp(a, b, PRODUCT: tl.constexpr):
 @triton.jit
 def exp(x, PRODUCT: tl.constexpr):
     """e^x: as exact as float32 where products are, else the GPU's own."""
-    if PRODUCT == tl.float32:
-        power = exact_exp(x)
-    else:
-        power = tl.exp(x)
-    return power
+    return exact_exp(x) if PRODUCT == tl.float32 else tl.exp(x)  # noqa: SIM300
 
 
 @triton.jit

@@ -54,30 +54,30 @@ def lower_split(program: PairProgram) -> TileProgram:
     if far.between:
         raise FormError("sums between two positions go through the past in order", program.mixer.span(program.output))
     parts, found = _scan(far, "past", "past_parts", {r.name: _start(r, None) for r in program.reads}, program.reads, {})
-    exports = {r.name: _pieces(r, found[r.name]) for r in program.reads if r.name in far.terms}
-    scans = [replace(parts, exports=tuple(e for pieces in exports.values() for e in pieces.items()))]
+    pieces = {r.name: _pieces(r, found[r.name]) for r in program.reads if r.name in far.terms}
+    scans = [replace(parts, exports=tuple(e for exported in pieces.values() for e in exported.items()))]
     running = {r.name: _start(r, known["own"].terms.get(r.name)) for r in program.reads}
     for region, order in scan_orders():
         if region in known and region != "past":
             scan, running = _scan(known[region], order, "output", running, program.reads, {})
             scans.append(scan)
-    carries = []
-    for name, pieces in exports.items():
-        before = running[name]
-        loads = {n: tile.buffer(n, v.type.rows, v.type.cols, tile.SPLIT) for n, v in pieces.items()}
-        starts = before.parts() if isinstance(before, Partial) else (before,)
-        held = [_load(f"joined_{n}", start) for n, start in zip(loads, starts, strict=True)]
-        if isinstance(before, Partial):
-            running[name] = Partial(*held)
-            moved = Partial(*held).with_more(Partial(*loads.values())).parts()
-        else:
-            (running[name],) = held
-            moved = (tile.pointwise("add", *held, *loads.values()),)
-        carries += [_carry(h, start, m) for h, start, m in zip(held, starts, moved, strict=True)]
-    scans.append(Scan("splits", tuple(carries), (), "output"))
+    joined = {name: _joined(running[name], exported) for name, exported in pieces.items()}
+    scans.append(Scan("splits", tuple(c for carries, _ in joined.values() for c in carries), (), "output"))
+    running |= {name: after for name, (_, after) in joined.items()}
     output = output_tile(program, {r.name: _value(running[r.name]) for r in program.reads})
     made = TileProgram(program.mixer.name, QUADRATIC, (), tuple(scans), (Output.of(OUTPUT, output),))
     return with_leaves(program.mixer, simplify(made))
+
+
+def _joined(before: "Running", pieces: Mapping[str, Node]) -> tuple[list[Carry], "Running"]:
+    """What is carried over the parts of the past, and a read after them; `pieces` are what a part gives."""
+    starts = list(before.parts()) if isinstance(before, Partial) else [before]
+    loads = [tile.buffer(n, v.type.rows, v.type.cols, tile.SPLIT) for n, v in pieces.items()]
+    held = [_load(f"joined_{n}", start) for n, start in zip(pieces, starts, strict=True)]
+    if not isinstance(before, Partial):
+        return [_carry(held[0], before, tile.pointwise("add", held[0], loads[0]))], held[0]
+    moved = Partial(*held).with_more(Partial(*loads)).parts()
+    return [_carry(h, start, m) for h, start, m in zip(held, starts, moved, strict=True)], Partial(*held)
 
 
 def _pieces(read: PairRead, running: "Running") -> dict[str, Node]:

@@ -46,8 +46,11 @@ def _line(d: Declaration, age: int) -> Declaration:
 
 
 def _read(read: PairRead) -> PairRead:
-    parts = {name: getattr(read, name) for name in ("scores", "mask", "value", "channels")}
-    return replace(read, **{name: node and substitute(node, _own) for name, node in parts.items()})
+    def own(node: Node | None) -> Node | None:
+        return None if node is None else substitute(node, _own)
+
+    return replace(read, scores=substitute(read.scores, _own), mask=own(read.mask), value=own(read.value),
+                   channels=own(read.channels))  # fmt: skip
 
 
 def _own(n: Node) -> Node | None:

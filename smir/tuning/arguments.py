@@ -87,7 +87,9 @@ def _enlarged(mixer: Mixer, shape: Shape, drawn: Mapping[str, Any], tile: Any, f
     found = {}
     for d in mixer.declarations:
         x = drawn[d.name]
-        lead = (shape.batch, shape.tokens, shape.heads[d.name]) if d.kind == INPUT else (shape.most_heads,)
+        lead: tuple[int, ...] = (shape.most_heads,)
+        if d.kind == INPUT:
+            lead = (shape.batch, shape.tokens, shape.heads[d.name])
         ones = (1,) * (x.ndim - len(lead))
         if d.kind == INPUT:
             x = tile(x, (lead[0], -(-shape.tokens // x.shape[1]), lead[2], *ones))[:, : shape.tokens]

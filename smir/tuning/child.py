@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, TextIO
 
 from smir.tuning.problem import Candidate, Problem
@@ -83,7 +84,7 @@ def _compile(problem: Problem, requests: Iterator[dict[str, Any]], answers: Text
 
         _answer(answers, READY)
         for request in requests:
-            pool.submit(_work, request).add_done_callback(lambda done, request=request: send(request, done))
+            pool.submit(_work, request).add_done_callback(partial(send, request))
         pool.shutdown(cancel_futures=True)
 
 

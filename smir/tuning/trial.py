@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from smir.array_kinds import NUMPY
@@ -121,7 +122,7 @@ class _Runs:
 
     def results(self, arrays: Mapping[str, Any], cotangent: Any, watch: bool = False) -> dict[str, Any]:
         """With `watch`, the launches are written down."""
-        return self.passes.run(lambda *given: self._prepare(*given, watch), arrays, cotangent)
+        return self.passes.run(partial(self._prepare, watch=watch), arrays, cotangent)
 
     def _prepare(self, side: str, plan: Any, given: Mapping[str, Any], watch: bool) -> Any:
         options = {name: dict(o) for name, o in self.candidate.options.get(side, {}).items()}

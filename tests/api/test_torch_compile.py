@@ -1,7 +1,7 @@
 """Calls that torch traces: `torch.compile` without graph breaks at any length, and operators that torch finds sound."""
 
-import json
 from collections.abc import Callable, Iterator
+from shutil import which
 from typing import Any
 
 import pytest
@@ -67,32 +67,6 @@ def test_the_operator_is_sound(name: str) -> None:
     mixer = smir.compile(name)
     given = tensors(mixer, T=12, recorded=mixer.forms != (DIRECT,))
     torch.library.opcheck(torch.ops.smir.mix, (list(given.values()), None, [], True, described(mixer)))
-
-
-PASSES = [("gla", "chunked", 2), ("hgrn", "scan", 1), ("lstm", "step", 2), ("softmax_causal", "quadratic", 1)]
-
-
-@pytest.mark.parametrize(("name", "form", "kept"), PASSES)
-def test_the_passes_of_a_training_step_are_sound(name: str, form: str, kept: int) -> None:
-    """What Triton kernels keep is a result of the forward pass, and an argument of the backward pass."""
-    mixer = smir.compile(name, form=form, backend="triton", chunk=None if form == "step" else 16)
-    seen: list[tuple[Any, tuple[Any, ...]]] = []
-
-    class Calls(torch.utils._python_dispatch.TorchDispatchMode):  # type: ignore[misc]
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            if func.namespace == "smir":
-                seen.append((func, args))
-            return func(*args, **(kwargs or {}))
-
-    given = {n: t.detach().float().requires_grad_() for n, t in tensors(mixer, T=32, B=1).items()}
-    expected = torch.autograd.grad(mixer(**given).square().sum(), list(given.values()))
-    with Calls():
-        found = torch.autograd.grad(mixer(**given).square().sum(), list(given.values()))
-    assert_close(found, expected, rtol=0, atol=0)
-    assert [func.name() for func, _ in seen] == ["smir::mix", "smir::forward", "smir::backward"][-len(seen) :]
-    for func, args in seen[-2:]:
-        torch.library.opcheck(func, args)
-    assert len(json.loads(seen[-2][1][1])["kept"]) == kept
 
 
 def test_packed_sequences_are_traced() -> None:
@@ -176,6 +150,8 @@ def test_what_is_wrong_is_said_while_tracing(call: Callable[..., Any], message: 
         torch.compile(lambda q, g: call(mixer, q, g), fullgraph=True, backend="aot_eager")(q, g)
 
 
+@pytest.mark.skipif(which("g++") is None, reason="inductor needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_inductor_compiles_a_training_step() -> None:
     mixer = smir.compile("gated_delta_rule")
     given = {n: t.detach().float().requires_grad_() for n, t in tensors(mixer, T=20).items()}

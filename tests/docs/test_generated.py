@@ -87,14 +87,16 @@ def test_tables_hide_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_kernels_beyond_the_bounds_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    row = {"spec": "x", "form": "step", "kernel": "k", "shared bytes": 1, "registers": 2, "stack bytes": 3,
-           "within limits": False, "failed": ""}  # fmt: skip
+    row = {"spec": "x", "form": "step", "pass": "forward", "kernel": "k", "shared bytes": 1, "registers": 2,
+           "stack bytes": 3, "within limits": False, "failed": ""}  # fmt: skip
     rows = [
         row,
-        {**row, "kernel": "j", "registers": 9, "within limits": True},
+        {**row, "kernel": "j", "stack bytes": 9, "within limits": True},
+        {**row, "pass": "backward", "kernel": "d_k", "within limits": True},
         {**row, "form": "chunked", "failed": "no"},
     ]
     monkeypatch.setattr(measured, "results", lambda name: ("t", {}, rows))
     text = measured.kernel_resources()
-    assert "| x | **1 / 9 / 3** | fails |" in text
-    assert "2 kernels, 1 of them beyond the bounds (bold). Not compiled: x chunked." in text
+    assert "| x | step | `k` **1 / 2 / 3** | `d_k` 1 / 2 / 3 |" in text
+    assert "| x | chunked | fails |  |" in text
+    assert "3 kernels, 1 of them beyond the bounds (bold). Not compiled: x chunked." in text

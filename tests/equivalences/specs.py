@@ -147,6 +147,16 @@ def tokens(name: str, arrays: Arrays, first: int, last: int) -> dict[str, Array]
     return cut(name, arrays, lambda a: a[:, first:last])
 
 
+def token(name: str, arrays: Arrays, t: int) -> dict[str, Array]:
+    """The arguments of a step."""
+    return cut(name, arrays, lambda a: a[:, t])
+
+
+def row_of(name: str, arrays: Arrays, row: int) -> dict[str, Array]:
+    """The arguments of a batch of one row, with memory of their own."""
+    return cut(name, arrays, lambda a: np.ascontiguousarray(a[row : row + 1]))
+
+
 def error(found: Array, expected: Array) -> float:
     """RMS of the difference over the RMS of what is expected; infinite values (logs of zero) must be the same."""
     found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)

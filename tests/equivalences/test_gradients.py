@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from smir.errors import GradientError
-from tests.equivalences.specs import CAUSAL, TOKENS, arguments, cut, error, forms, mixer, tokens
+from tests.equivalences.specs import CAUSAL, TOKENS, arguments, error, forms, mixer, token, tokens
 
 EDGES = (0, 6, 7, TOKENS)
 # One of each kind of state; the others, and all forms, with the wide tests.
@@ -56,7 +56,7 @@ def test_gradients_through_steps(name: str) -> None:
     expected = gradients(mixer(name)(**arrays), arrays)
     parts, state = [], None
     for t in range(4):
-        y, state = mixer(name).step(**cut(name, arrays, lambda a, t=t: a[:, t]), state=state)
+        y, state = mixer(name).step(**token(name, arrays, t), state=state)
         parts.append(y)
     found = gradients(torch.stack(parts, dim=1), arrays)
     errors = {n: error(found[n], expected[n]) for n in arrays}
@@ -66,10 +66,10 @@ def test_gradients_through_steps(name: str) -> None:
 def test_a_state_that_gradients_need_is_not_overwritten() -> None:
     arrays = leaves("gla")
     _, state = mixer("gla")(**tokens("gla", arrays, 0, 5), return_state=True)
-    token = cut("gla", arrays, lambda a: a[:, 5])
+    one = token("gla", arrays, 5)
     with pytest.raises(GradientError, match=r"inplace=True would overwrite a state that gradients need"):
-        mixer("gla").step(**token, state=state, inplace=True)
+        mixer("gla").step(**one, state=state, inplace=True)
     with torch.no_grad():
         kept = state["S"].detach().clone()
-        _, after = mixer("gla").step(**token, state={"S": kept}, inplace=True)
+        _, after = mixer("gla").step(**one, state={"S": kept}, inplace=True)
     assert after["S"] is kept

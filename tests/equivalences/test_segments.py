@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tests.equivalences.specs import CAUSAL, TOKENS, arguments, assert_same, cut, error, forms, mixer, tokens
+from tests.equivalences.specs import CAUSAL, TOKENS, arguments, assert_same, error, forms, mixer, token, tokens
 
 LIMIT = 1e-10
 
@@ -53,11 +53,11 @@ def test_prompt_then_steps_is_the_whole(name: str) -> None:
     prompt, state = m(**tokens(name, arrays, 0, 5), return_state=True)
     parts, own = [prompt], {entry: a.copy() for entry, a in state.items()}
     for t in range(5, 9):
-        token = cut(name, arrays, lambda a, t=t: a[:, t])
+        one = token(name, arrays, t)
         given, kept = state, {entry: a.copy() for entry, a in state.items()}
-        step, state = m.step(**token, state=given)
+        step, state = m.step(**one, state=given)
         assert all(np.array_equal(given[entry], kept[entry]) for entry in kept), "the state given is as it was"
-        again, own = m.step(**token, state=own, inplace=True)
+        again, own = m.step(**one, state=own, inplace=True)
         assert np.array_equal(step, again)
         assert all(np.array_equal(state[entry], own[entry]) for entry in state)
         parts.append(step[:, None])
@@ -72,7 +72,7 @@ def test_steps_alone_are_the_whole(name: str) -> None:
     y, final = m(**arrays, return_state=True)
     state, found = None, []
     for t in range(6):
-        step, state = m.step(**cut(name, arrays, lambda a, t=t: a[:, t]), state=state)
+        step, state = m.step(**token(name, arrays, t), state=state)
         found.append(step)
     assert error(np.stack(found, axis=1), y) <= LIMIT
     assert_same(state, final, LIMIT)
@@ -84,13 +84,13 @@ def test_without_a_head_axis(name: str) -> None:
     arrays |= {n: a[0] for n, a in arguments(name, H=1).items() if n not in arrays}
     y, final = mixer(name)(**arrays, return_state=True)
     first, state = mixer(name)(**tokens(name, arrays, 0, 8), return_state=True)
-    step, state = mixer(name).step(**cut(name, arrays, lambda a: a[:, 8]), state=state)
+    step, state = mixer(name).step(**token(name, arrays, 8), state=state)
     own = {entry: np.array(a) for entry, a in state.items()}
     rest, end = mixer(name)(**tokens(name, arrays, 9, TOKENS), state=state, return_state=True)
     assert error(np.concatenate([first, step[:, None], rest], axis=1), y) <= LIMIT
     assert_same(end, final, LIMIT)
-    _, after = mixer(name).step(**cut(name, arrays, lambda a: a[:, 9]), state=own, inplace=True)
-    assert_same(after, mixer(name).step(**cut(name, arrays, lambda a: a[:, 9]), state=state)[1], 0.0)
+    _, after = mixer(name).step(**token(name, arrays, 9), state=own, inplace=True)
+    assert_same(after, mixer(name).step(**token(name, arrays, 9), state=state)[1], 0.0)
 
 
 @pytest.mark.parametrize("name", ["delayed_keys", "mamba3", "softmax_gqa", "windowed"])
@@ -99,10 +99,10 @@ def test_inputs_that_groups_of_heads_share(name: str) -> None:
     arrays = {n: a[:, :, :2] if n in shared else a for n, a in arguments(name, H=4).items()}
     y, final = mixer(name)(**arrays, return_state=True)
     first, state = mixer(name)(**tokens(name, arrays, 0, 8), return_state=True)
-    step, state = mixer(name).step(**cut(name, arrays, lambda a: a[:, 8]), state=state)
+    step, state = mixer(name).step(**token(name, arrays, 8), state=state)
     own = {entry: np.array(a) for entry, a in state.items()}
     rest, end = mixer(name)(**tokens(name, arrays, 9, TOKENS), state=state, return_state=True)
     assert error(np.concatenate([first, step[:, None], rest], axis=1), y) <= LIMIT
     assert_same(end, final, LIMIT)
-    _, after = mixer(name).step(**cut(name, arrays, lambda a: a[:, 9]), state=own, inplace=True)
-    assert_same(after, mixer(name).step(**cut(name, arrays, lambda a: a[:, 9]), state=state)[1], 0.0)
+    _, after = mixer(name).step(**token(name, arrays, 9), state=own, inplace=True)
+    assert_same(after, mixer(name).step(**token(name, arrays, 9), state=state)[1], 0.0)

@@ -101,6 +101,21 @@ def test_gradients_with_resets(interpreted: Submit, name: str) -> None:
     assert_gradients_close(interpreted, name, "chunked", Case(T=21, extreme=True))
 
 
+BACKWARD_STATE = """mixer m
+  input q, k: K
+  input v: V
+  input g: K in [-inf, 0]
+  state B: K, V
+  B[t] = diag(exp(g[t])) @ B[t+1] + k[t] @ v[t].T
+  y[t] = B[t].T @ q[t]
+"""
+
+
+def test_gradients_of_decays_per_channel_that_run_backward(interpreted: Submit) -> None:
+    """On a level, the rows of even blocks are the queries."""
+    assert_gradients_close(interpreted, BACKWARD_STATE, "chunked", Case(T=18, sizes=(("K", 6), ("V", 5))))
+
+
 SECOND = [("hgrn", "scan"), ("retnet", "chunked")]
 SECOND_IN_FULL = [("mamba3", "step"), ("mamba3", "chunked"), ("delta_rule", "quadratic"), ("gla", "chunked")]
 

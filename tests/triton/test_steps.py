@@ -7,13 +7,12 @@ from tests.triton.steps import decode
 
 # One for each kind of state: with an erase, shared by blocks of values, with a log, two-level, a mask's, rotating,
 # elementwise, complex, with older inputs of one and of several tokens.
-KINDS = (
-    "gated_delta_rule linear_attention_elu_norm mlstm gsa retnet mamba3 rwkv4 s4d lstm rwkv5 short_convolution momentum"
-).split()
+KINDS = "gated_delta_rule linear_attention_elu_norm mlstm mamba3 rwkv4 short_convolution".split()
+MORE = "gsa retnet s4d lstm rwkv5 momentum performer kda delta_rule hgrn mamba1 roformer_linear dfw abc".split()
 LIMIT = 2e-6
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", [*KINDS, *(pytest.param(name, marks=pytest.mark.full) for name in MORE)])
 def test_a_step_is_one_kernel(interpreted: Submit, name: str) -> None:
     found = interpreted(decode, name).result()
     assert max(found.y, found.states, found.several, found.short) < LIMIT

@@ -31,8 +31,8 @@ def test_a_mixer_is_tuned_and_runs_as_tuned(home: Path):
     assert [r.chunk for r in sorted(report.rows, key=lambda r: r.chunk)] == [16, 32, 64, 128, 256, 512]
     assert not report.counts.quarantined
     done = mixer.compilation
-    form, setting = find(done, problem(done)).best(None, None, best.form)
-    assert (form, setting.chunk) == ("chunked", best.chunk)
+    served = find(done, problem(done)).best(None, None, best.form)
+    assert served is not None and (served[0], served[1].chunk) == ("chunked", best.chunk)
     assert abs(mixer(**arrays) - before).max() < 1e-4
     assert best.form in str(report) and report.to_json()["rows"][0]["chunk"] == best.chunk
 

@@ -39,12 +39,34 @@ for name, kernel, keywords in ahead.recorded_launches(plan, ahead.Workload({"K":
     ours = backend.parse_options({k: v for k, v in keywords.items() if k not in own})
     assert backend.parse_options(dict(options)).hash() == ours.hash(), name
 print("same")
+
+# The first call compiles all kernels, each in a thread of its own; the next one finds nothing to do.
+import threading
+from importlib import import_module
+from smir.backends.triton_gpu.first_call import compile_together
+from smir.backends.triton_gpu.runtime import prepare
+
+def tensor(leaf):
+    return torch.empty((1, 128, 2, *(64 for axis in (leaf.rows, leaf.cols) if axis in "KV")), device="meta")
+
+arrays = {leaf.name: tensor(leaf) for leaf in plan.leaves}
+ready = prepare(plan, arrays)
+threads, module = [], import_module(ready.launch.__module__)
+for name in ready.cold:
+    kernel = getattr(module, name)
+    kernel.device_caches[0]
+    kernel.compile = lambda found, **others: threads.append(threading.current_thread().name) or object()
+count = len(ready.cold)
+inputs = [arrays[name] for name, _ in ready.inputs]
+compile_together(ready.launch, ready.cold, inputs, dict(ready.keywords))
+assert ready.cold == [] and len(threads) == count == len(plan.kernels) and "MainThread" not in threads
+print("together")
 """
 
 
-def test_launches_find_what_was_compiled_beforehand():
+def test_launches_find_what_was_compiled_beforehand_and_a_first_call_compiles_together():
     done = subprocess.run([sys.executable, "-c", SAME_KEYS], capture_output=True, text=True)
-    assert done.stdout.strip() == "same", done.stderr
+    assert done.stdout.split() == ["same", "together"], done.stderr
 
 
 def test_kernels_are_compiled_in_processes_and_misfits_are_refused(home, monkeypatch):

@@ -59,8 +59,12 @@ def test_calls_run_with_what_was_measured(store: Store, monkeypatch):
     from smir.backends.numpy_reference import plan_interpreter
 
     original = plan_interpreter.run_results
-    monkeypatch.setattr(plan_interpreter, "run_results",
-                        lambda *a, chunk, **k: (seen.append(chunk), original(*a, chunk=chunk, **k))[1])  # fmt: skip
+
+    def watched(*args, chunk, **named):
+        seen.append(chunk)
+        return original(*args, chunk=chunk, **named)
+
+    monkeypatch.setattr(plan_interpreter, "run_results", watched)
     mixer = smir.compile("scalar_decay")
     arrays = {n: a.astype("float32") for n, a in smir.sample(mixer.spec, 1, 600, 2, {"K": 16, "V": 16}).items()}
     mixer(**arrays)

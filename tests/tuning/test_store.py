@@ -102,6 +102,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_was_written(store: Sto
     rng, done = random.Random(0), set[int]()
     for round_ in range(4):
         process = writer(1000 * round_, 1000 * (round_ + 1))
+        assert process.stdout is not None
         first = process.stdout.readline()  # it has begun
         time.sleep(rng.uniform(0.0, 0.2))
         process.send_signal(signal.SIGKILL)
