@@ -12,12 +12,14 @@ import time
 from pathlib import Path
 
 import smir
+from smir.compiler import Compilation
 from smir.errors import SmirError
 from smir.sampling import dimension_names
 from smir.tuning.arguments import Shape
 from smir.tuning.lookup import bucket_of, identity, mixer_hash
+from smir.tuning.passes import passes
 from smir.tuning.problem import Problem
-from smir.tuning.settings import Family
+from smir.tuning.settings import Family, code_of
 from smir.tuning.shipped import FOLDER, read_table, write_table
 from smir.tuning.store import Store
 from smir.tuning.targets import target
@@ -63,6 +65,16 @@ def known(out: Path) -> Families:
     return {(name, who.mixer, who.dtype): family for who, family, name in read_table(out)}
 
 
+def is_current(done: Compilation, problem: Problem, family: Family) -> bool:
+    """Whether the table knows these calls, and the kernels that ran then are those of today."""
+    forms = family.entries.get(bucket_of(problem), {})
+    wanted = frozenset(problem.wanted)
+    return bool(forms) and all(
+        form in done.plans and setting.code == code_of(passes(done, form, wanted).kernels.values())
+        for form, setting in forms.items()
+    )
+
+
 def tune(name: str, dtype: str, gradients: bool, budget: float, families: Families, again: bool) -> None:
     """Tunes one spec for one kind of call and adds to the families."""
     mixer = smir.compile(name, backend="triton")
@@ -71,11 +83,11 @@ def tune(name: str, dtype: str, gradients: bool, budget: float, families: Famili
     wanted = [d.name for d in spec.declarations] if gradients else []
     problem = Problem.of_sizes(done, "triton", Shape.even(spec, *SHAPE, sizes), dtype, DEVICE, wanted)
     key = name, mixer_hash(done), dtype
-    if bucket_of(problem) in families.get(key, Family()).entries and not again:
+    if not again and is_current(done, problem, families.get(key, Family())):
         return
     report = mixer.tune_for(problem, budget)
     found = Store().read(identity(done, problem)).family
-    families[key] = families.get(key, Family()).merged(found)
+    families[key] = Family({**families.get(key, Family()).entries, **found.entries})
     best = report.rows[0] if report.rows else None
     what = f"{best.form} {best.chunk}: {best.usual:.3f} -> {best.tuned:.3f} ms" if best else "nothing"
     c = report.counts

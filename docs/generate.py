@@ -55,6 +55,8 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "gpu-training-times": measured.gpu_training_times,
     "gpu-examples": measured.gpu_examples,
     "gpu-packed": measured.gpu_packed,
+    "gpu-equivalences": measured.gpu_equivalences,
+    "gpu-decode": measured.gpu_decode,
     "gpu-large": measured.gpu_large,
 }
 

@@ -173,6 +173,43 @@ def _packed_row(spec: str, rows: Rows) -> tuple[str, ...]:
     )
 
 
+def gpu_equivalences() -> str:
+    """One row per spec: segments and steps against float64, and what has the same bits."""
+    if not (RESULTS / "gpu_equivalences.json").exists():
+        return "No run is recorded: `python -m benchmarks.gpu_equivalences` makes one.\n"
+    _, machine, rows = results("gpu_equivalences")
+    specs = sorted({r["spec"] for r in rows if "kernels" in r or r.get("result") == "segments"})
+    body = [_equivalence_row(spec, [r for r in rows if r["spec"] == spec and "error" in r]) for spec in specs]
+    headings = ("spec", "of budget, float32", "of budget, bf16", "same bits", "kernels a step")
+    refused = [r for r in rows if r.get("case") == "refused"]
+    note = f"\n{sum(r['passed'] for r in refused)} of {len(refused)} specs that look ahead refuse.\n"
+    return caption("gpu_equivalences", "", machine) + table(headings, body) + note + _problems(rows)
+
+
+def _equivalence_row(spec: str, rows: Rows) -> tuple[str, ...]:
+    kernels = {r["kernels"] for r in rows if "kernels" in r}
+    near = [r for r in rows if r["budget"] < 0.5]
+    bits = [r for r in rows if r["budget"] == 0.5]
+    share = [_worst(r["error"] / r["budget"] for r in near if r["dtype"] == d) for d in gpu.DTYPES]
+    same = f"{sum(r['passed'] for r in bits)} of {len(bits)}"
+    return spec, *(f"{s:.2f}" for s in share), same, ", ".join(map(str, sorted(kernels)))
+
+
+def gpu_decode() -> str:
+    """One row per spec and batch: a step from a graph and as a plain call, beside the floor and a peer."""
+    if not (RESULTS / "gpu_decode.json").exists():
+        return "No run is recorded: `python -m benchmarks.gpu_decode` makes one.\n"
+    _, machine, rows = results("gpu_decode")
+    timed = sorted((r for r in rows if "graph_us" in r), key=lambda r: (r["spec"], r["batch"]))
+    headings = ("spec", "batch", "floor µs", "graph µs", "plain call µs", "fla, graph µs", "fla, plain µs")
+    body = [
+        (r["spec"], str(r["batch"]), *(f"{r[k]:.1f}" for k in ("floor_us", "graph_us", "plain_us")),
+         *(f"{r[k]:.1f}" if k in r else "" for k in ("peer_graph_us", "peer_plain_us")))
+        for r in timed
+    ]  # fmt: skip
+    return caption("gpu_decode", "", machine) + table(headings, body) + _problems(rows)
+
+
 def gpu_large() -> str:
     """One row per spec and way: whether the last of more than 2^31 elements are what they are alone."""
     if not (RESULTS / "gpu_large.json").exists():

@@ -14,6 +14,7 @@ from smir.frontends.names import OUTPUT, TIME_INDEX, check_value_name, listing, 
 from smir.ir.dims import TIME, Dim
 from smir.ir.interval import REAL, Interval
 from smir.ir.mixer import INPUT, PARAM, Declaration
+from smir.ir.segment import past_of
 from smir.source import Span
 
 RESERVED = frozenset(FUNCTIONS) | frozenset(MASKS)
@@ -61,8 +62,19 @@ def collect(spec: syntax.Spec) -> Symbols:
         for statement in spec.statements:
             if isinstance(statement, kind):
                 read(symbols, statement)
+    _check_pasts(symbols)
     _check_complete(symbols, spec)
     return symbols
+
+
+def _check_pasts(symbols: Symbols) -> None:
+    """Raises SpecNameError for what is called like the earlier values of an input or state, which a call gives back."""
+    values = {**{n: d.span for n, d in symbols.declarations.items()}, **{n: s.span for n, s in symbols.states.items()}}
+    for name, span in values.items():
+        whose = next((other for other in values if past_of(other) == name), None)
+        if whose is not None:
+            message = f"`{name}` is reserved: a call's state holds the earlier values of `{whose}` under that name"
+            raise SpecNameError(message, span, "choose another name")
 
 
 def check_dimensions_known(symbols: Symbols, dims: tuple[Dim, ...], span: Span) -> None:

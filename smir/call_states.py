@@ -27,6 +27,10 @@ from smir.token_cache import TokenCache
 Arrays = dict[str, Array]
 
 
+class EndStates(dict[str, Any]):
+    """The final states of a mixer that looks ahead: values to look at, with which nothing can go on."""
+
+
 @dataclass(frozen=True)
 class Past:
     """The values of an input or state before the last ones: `ages` counts tokens back, newest first."""
@@ -85,10 +89,12 @@ class CallStates:
 
     def match(self, state: Any) -> Arrays:
         """The entries given, by name. Raises ArgumentError for what is no mapping from names of entries, FormError for
-        a mixer that no state can continue."""
+        a mixer that no state can continue: one that looks ahead takes values at its two ends only, by the names of
+        its states."""
         if state is None:
             return {}
-        self.require_causal("state to go on from")
+        if isinstance(state, EndStates) or (state and not self.names):
+            self.require_causal("state to go on from")
         declared = (
             f"the states of {self.spec.name} are {', '.join(self.names)}"
             if self.names
@@ -108,6 +114,10 @@ class CallStates:
         # what grows in place stays what it is
         given: Any = state if isinstance(state, TokenCache) else dict(state)
         return given  # type: ignore[no-any-return]
+
+    def handed_back(self, final: Arrays) -> Arrays:
+        """Final states as a call gives them."""
+        return final if self.ahead is None else EndStates(final)
 
     def split(self, given: Arrays) -> tuple[Arrays, Arrays]:
         """States, and pasts by their names."""

@@ -257,7 +257,8 @@ class CompiledMixer:
         results, final = call.run(arrays, self.scaled_states.carried(states, call.fit.sizes))
         if not return_state:
             return call.fit.output(results[OUTPUT])
-        return call.fit.restore(results[OUTPUT], self.scaled_states.given_back(final))
+        y, final = call.fit.restore(results[OUTPUT], self.scaled_states.given_back(final))
+        return y, self.call_states.handed_back(final)
 
     def _segment(
         self, given: dict[str, Any], states: dict[str, Any], cu_seqlens: Any, return_state: bool, check_ranges: bool
@@ -490,7 +491,8 @@ class CompiledMixer:
 
         Takes the arguments of a call, of which only sizes, types and the device count; tensors that require a gradient
         are tuned forward and backward. What is found is written to the user's cache directory and serves all lengths
-        of the same class and all batches, in this process and in later ones. `progress` shows a bar. Raises SmirError.
+        of the same class and all batches, in this process and in later ones. `progress` shows a bar. (An argument of the
+        spec that is called `budget` or `progress` is given by position.) Raises SmirError.
         """
         from smir.tuning.problem import Problem
 

@@ -41,8 +41,8 @@ class Pass:
     """Which pass an operator runs, beside its tensors.
 
     `arrays` and `states` name a forward pass' tensors, `wanted` those whose gradients are asked for, `kept` what it
-    keeps; `setting` has measured launch options. A backward pass has the tensors `given`, then those that were kept, by its own names `kept`, and gives
-    `gradients`: name, number of axes and type.
+    keeps; `setting` has measured launch options. A backward pass has the tensors `given`, then those that were kept, by
+    its own names `kept`, and gives `gradients`: name, number of axes and type.
     """
 
     mixer: str
@@ -64,9 +64,10 @@ class Pass:
     @staticmethod
     @lru_cache(maxsize=1024)
     def of(text: str) -> "Pass":
-        known = json.loads(text)
+        known: dict[str, Any] = json.loads(text)
         known["gradients"] = [tuple(g) for g in known["gradients"]]
-        return Pass(**{name: tuple(v) if isinstance(v, list) else v for name, v in known.items()})
+        known |= {name: tuple(value) for name, value in known.items() if isinstance(value, list)}
+        return Pass(**known)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -184,7 +185,9 @@ LIBRARY.define("backward(Tensor[] tensors, SymInt[] shapes, str call) -> Tensor[
 _READY: dict[tuple[Any, ...], Callable[[Tensors], Tensors]] = {}
 
 
-def _run(tensors: Tensors, text: str, shapes: Sequence[int], make: Callable[..., Callable[[Tensors], Tensors]]) -> list[Tensor]:
+def _run(
+    tensors: Tensors, text: str, shapes: Sequence[int], make: Callable[..., Callable[[Tensors], Tensors]]
+) -> list[Tensor]:
     """One pass, made ready if nothing like it has run."""
     key = (text, *shapes, *map(signature, tensors))
     with torch.no_grad():
@@ -222,10 +225,11 @@ def _runner(known: Pass, arrays: Arrays, states: Arrays) -> Runner:
 def _fake_forward(tensors: Tensors, text: str) -> list[Tensor]:
     known = Pass.of(text)
     fit = known.fit(known.split(tensors)[0])
-    made = [((fit.batch, fit.tokens, fit.heads), mixer_of(known.mixer).spec.output_dims, fit.dtype)]
-    made += [((fit.batch, fit.heads), state.dims, fit.state_dtype) for state in known.final]
-    found = [(*lead, *(d.size(fit.sizes) for d in dims)) for lead, dims, _ in made]
-    results = [tensors[0].new_empty(s, dtype=getattr(torch, t)) for s, (_, _, t) in zip(found, made, strict=True)]
+    lead = fit.batch, fit.tokens, fit.heads
+    y = (*lead, *(d.size(fit.sizes) for d in mixer_of(known.mixer).spec.output_dims))
+    final = [(*lead[::2], *(d.size(fit.sizes) for d in state.dims)) for state in known.final]
+    results = [tensors[0].new_empty(y, dtype=getattr(torch, fit.dtype))]
+    results += [tensors[0].new_empty(shape, dtype=getattr(torch, fit.state_dtype)) for shape in final]
     return results + (_fake_kept(known, fit, tensors) if known.kept else [])
 
 

@@ -20,7 +20,7 @@ Array = Any
 
 
 # Numbers in an array of scores between a segment and a chunk of its past; the longest chunk of the past.
-PAST_ELEMENTS, LONGEST_PAST_CHUNK = 1 << 20, 1024
+PAST_ELEMENTS, LONGEST_PAST_CHUNK = 1 << 20, 512
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from smir.backends.numpy_reference.visits import column_count, visits
 from smir.errors import IRError
 from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, PAST, POSITION, ROW, TOKEN
+from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, PAST, PAST_CHUNK, POSITION, ROW, TOKEN
 from smir.ir.tile_program import BEFORE, INNER, OUTPUT, QUADRATIC, STEP, Carry
 
 Array = Any
@@ -121,7 +121,7 @@ def _saved_memory(b: Buffer, extent: Extent) -> Array:
 
 def _head_parts(extent: Extent) -> list[slice]:
     """Heads are independent: each processor takes some of them, if the run is long enough to be worth it."""
-    widest = max(extent.sizes.values())
+    widest = max(size for axis, size in extent.sizes.items() if axis != PAST_CHUNK)
     # of the past, few tokens do little more than read it
     tokens = extent.time + extent.past // 16
     long_enough = extent.batch * tokens * extent.heads * widest >= THREADED_ELEMENTS

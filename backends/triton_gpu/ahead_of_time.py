@@ -20,6 +20,7 @@ from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options, modelled_elements
 from smir.backends.triton_gpu.packed import chunk_table
+from smir.backends.triton_gpu.past import chunk_keywords, has_past
 from smir.backends.triton_gpu.recording import recorded
 from smir.backends.triton_gpu.runtime import launcher
 from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, tensors
@@ -111,6 +112,8 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     launch = launcher(plan, Facts.of_sizes(sizes, packed=workload.packed))
     module = import_module(launch.__module__)
     keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
+    if has_past(plan):
+        keywords |= chunk_keywords(chunk, workload.time)
     precision = "ieee" if target.startswith("gfx") else module.PRECISION
     inverse = "ieee" if target.startswith("gfx") else module.SHORT_INVERSE
     function, launches = recorded(launch, [k.name for k in plan.kernels], runs=False, SHORT_INVERSE=inverse)

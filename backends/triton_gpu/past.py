@@ -8,6 +8,7 @@ A kernel that stores buffers PER_SPLIT divides the past between `splits` program
 many depends on the length of the past alone, so that rows don't change what others give.
 """
 
+from smir.backends.triton_gpu.facts import padded
 from smir.backends.triton_gpu.names import Names
 from smir.ir.graph import walk
 from smir.ir.kernel import PER_SPLIT, Kernel, KernelPlan
@@ -47,6 +48,11 @@ def _buffers(plan: KernelPlan) -> set[str]:
 def knows_positions(kernel: Kernel) -> bool:
     """Whether a kernel needs the numbers of tokens."""
     return any(n.op == "load" and n["kind"] == POSITION for n in walk(kernel.roots()))
+
+
+def chunk_keywords(chunk: int, tokens: int) -> dict[str, int]:
+    """The launcher's chunks for so many new tokens: few of them meet long chunks of the past."""
+    return {"chunk": min(chunk, padded(tokens)), "past_chunk": chunk}
 
 
 def reserve(names: Names) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 from smir.backends.triton_gpu.assembler import prepare_assembler
 from smir.backends.triton_gpu.cache import import_package, write_package
 from smir.backends.triton_gpu.emit import emit
-from smir.backends.triton_gpu.facts import Facts, padded
+from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.first_call import compile_together, uncompiled
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
 from smir.backends.triton_gpu.limits import check_programs, check_reach, within_reach
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
 from smir.backends.triton_gpu.packed import chunk_tables, most_chunks
-from smir.backends.triton_gpu.past import has_past
+from smir.backends.triton_gpu.past import chunk_keywords, has_past
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -138,8 +138,7 @@ def prepare(
     _check_chunk(plan, chunk)
     keywords = {} if plan.form == STEP else {"chunk": chunk}
     if segment:
-        # few new tokens meet long chunks of the past
-        keywords = {"chunk": min(chunk, padded(_tokens(plan, arrays)[1])), "past_chunk": chunk}
+        keywords = chunk_keywords(chunk, _tokens(plan, arrays)[1])
     called, packed = symbols(plan), CU_SEQLENS in arrays
     if packed and any(leaf.kind == DENSE for leaf in tensors(plan)):
         hint = "call it for each sequence"

@@ -32,6 +32,8 @@ def device_label(device: str) -> str:
 
     if is_interpreting():
         return "Triton's interpreter"
+    if not device.startswith("cuda"):
+        return "no GPU"
     found = torch.cuda.get_device_properties(device)
     return f"{found.name}, {found.multi_processor_count} processors"
 
@@ -47,7 +49,7 @@ def target_of(device: str) -> str | None:
     """The target that kernels can be compiled for beforehand; None for a GPU whose limits aren't known."""
     import torch
 
-    if is_interpreting() or torch.version.hip:
+    if is_interpreting() or torch.version.hip or not device.startswith("cuda"):
         return None
     major, minor = torch.cuda.get_device_capability(device)
     return f"sm_{major}{minor}" if f"sm_{major}{minor}" in SHARED_LIMIT else None

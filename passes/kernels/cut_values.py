@@ -12,7 +12,7 @@ from smir.passes.kernels.crossing import size
 from smir.passes.kernels.fit_outputs import Part, fixed_nodes, peak
 
 # What a kernel may hold before it is worth a cut; how much less the fuller part has to hold; so many cuts at most.
-BUDGET, WORTH, MOST = 92 << 10, 0.9, 8
+BUDGET, WORTH, MOST = 100 << 10, 0.9, 8
 
 
 def cut_values(parts: tuple[Part, ...]) -> tuple[Part, ...]:

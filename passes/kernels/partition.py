@@ -117,7 +117,7 @@ def partition_values(
 
 def _built(program: TileProgram, handed: frozenset[str], offered: Mapping[Node, str], apart: bool = False) -> _Builder:
     program = affine_carries(program) if program.form in (SCAN, CHUNKED) else program
-    scan = _scan_apart if apart else _step if is_scanned(program) else _chunked
+    scan = _scan_apart if apart or not is_scanned(program) else _step
     build = {STEP: _step, SCAN: scan, CHUNKED: _chunked, QUADRATIC: _quadratic}
     builder = _Builder(program, handed=handed, offered=offered, apart=apart)
     given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
@@ -257,7 +257,7 @@ def _fit(b: _Builder) -> None:
     """The parallel kernels after the last loop over chunks, in kernels that fit onto the chip."""
     first = max((i + 1 for i, k in enumerate(b.kernels) if k.loops), default=0)
     kernels = b.kernels[first:]
-    if any(n.op == "scan" for k in kernels for n in walk(k.roots())):
+    if b.program.form == SCAN and any(n.op == "scan" for k in kernels for n in walk(k.roots())):
         return
     written = [(k.name, tuple((s.target, s.value) for s in k.stores)) for k in kernels]
     parts = [Part(name, values, keeps=values[0][0] in b.buffers) for name, values in written]

@@ -55,7 +55,6 @@ def lower_segment(program: PairProgram) -> TileProgram:
     """The quadratic form of a segment of a masked operator that doesn't look ahead: its loads of kind PAST are the
     tokens before it, its inputs also the delayed ones (`delays_as_inputs`). Raises FormError for formulas that no tile
     expresses."""
-    _check_names(program)
     made = lower_pairs(delays_as_inputs(program), past=True)
     # nothing is kept for a backward pass
     return replace(made, scans=tuple(replace(s, exports=()) for s in made.scans))
@@ -70,14 +69,6 @@ def pair_cache(program: PairProgram, segment: TileProgram) -> PairCache:
     delayed = [max(delays.get(name, (0,))) for name in inputs]
     tokens = None if None in reaches else max((*(r for r in reaches if r is not None), *delayed), default=0)
     return PairCache(inputs, tokens, _is_absolute(program), tuple(delays.items()))
-
-
-def _check_names(program: PairProgram) -> None:
-    names = {d.name: d for d in program.mixer.declarations}
-    taken = next((names[past_of(name)] for name in names if past_of(name) in names), None)
-    if taken is not None:
-        raise FormError(f"`{taken.name}` is what a state calls the earlier tokens of another input", taken.span,
-                        "give it another name")  # fmt: skip
 
 
 # ---- positions --------------------------------------------------------------------------------------------------

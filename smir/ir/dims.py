@@ -74,7 +74,7 @@ class Dim:
         return self * Dim.number(1 / dict(other.terms)[()])
 
     def size(self, sizes: Mapping[str, int]) -> int:
-        """The number, given the sizes of the names (also symbolic ones). Raises IRError when it is no positive integer."""
+        """The number, given sizes of the names, also symbolic ones. Raises IRError when it is no positive integer."""
         common = lcm(*(c.denominator for _, c in self.terms))
         total = sum(int(c * common) * prod(sizes[n] for n in m) for m, c in self.terms)
         if total % common or total < common:

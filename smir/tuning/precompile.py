@@ -10,7 +10,6 @@ from smir.errors import SmirError
 from smir.ir.mixer import INPUT
 from smir.tuning.passes import passes
 from smir.tuning.problem import Candidate, Problem
-from smir.tuning.targets import target
 
 COMPILED, FAILED = "compiled", "failed"
 
@@ -62,8 +61,3 @@ class Compiler:
         }  # fmt: skip
         lead = (shape.batch, shape.tokens, shape.most_heads)
         return arrays, empty(lead, spec.output_dims, self.problem.dtype)
-
-
-def can_compile(problem: Problem) -> str | None:
-    """What this device's kernels are compiled for beforehand, if they are."""
-    return target(problem.backend).compiled_for(problem.device)

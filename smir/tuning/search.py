@@ -15,7 +15,7 @@ from smir.ir.kernel import Kernel
 from smir.ir.tile_program import STEP
 from smir.tuning.passes import passes
 from smir.tuning.problem import Candidate, Problem
-from smir.tuning.settings import KernelSetting, Options, Setting, candidate_name, fingerprint
+from smir.tuning.settings import KernelSetting, Options, Setting, candidate_name, code_of, fingerprint
 from smir.tuning.targets import Target
 from smir.tuning.trial import FAILED, OK
 from smir.tuning.workshop import Workshop
@@ -58,7 +58,8 @@ class Variant:
 
     def setting(self) -> Setting:
         changed = [(self.kernels[p], o) for p, o in sorted(self.chosen.items()) if o != self.usual[p]]
-        return Setting(self.chunk, self.whole, tuple(KernelSetting(k.name, fingerprint(k), o) for k, o in changed))
+        own = tuple(KernelSetting(k.name, fingerprint(k), o) for k, o in changed)
+        return Setting(self.chunk, self.whole, own, code_of(self.kernels.values()))
 
 
 @dataclass

@@ -28,6 +28,11 @@ def fingerprint(kernel: Kernel) -> str:
     return _digest(print_ir(KernelPlan("kernel", "", (), (), (), (kernel,))))[:16]
 
 
+def code_of(kernels: Iterable[Kernel]) -> str:
+    """A hash of all these kernels."""
+    return _digest(" ".join(map(fingerprint, kernels)))[:16]
+
+
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -51,11 +56,15 @@ class KernelSetting:
 
 @dataclass(frozen=True)
 class Setting:
-    """How one form runs: tokens a chunk, options of the kernels that differ from the rule, milliseconds measured."""
+    """How one form runs: tokens a chunk, options of the kernels that differ from the rule, milliseconds measured.
+
+    `code` is a hash of all kernels that ran: a time of other kernels isn't worth comparing with.
+    """
 
     chunk: int
     milliseconds: float
     kernels: tuple[KernelSetting, ...] = ()
+    code: str = ""
 
     def options_of(self, plan: KernelPlan) -> dict[str, dict[str, int]]:
         """The options of those of the plan's kernels that are the ones measured, by name."""
@@ -64,7 +73,7 @@ class Setting:
 
     def to_json(self) -> dict[str, Any]:
         kernels = [k.to_json() for k in self.kernels]
-        return {"chunk": self.chunk, "milliseconds": self.milliseconds, "kernels": kernels}
+        return {"chunk": self.chunk, "milliseconds": self.milliseconds, "kernels": kernels, "code": self.code}
 
     @staticmethod
     def from_json(found: Any) -> "Setting":
@@ -72,7 +81,7 @@ class Setting:
         if not isinstance(milliseconds, (int, float)) or not math.isfinite(milliseconds) or milliseconds <= 0:
             raise ValueError(f"{milliseconds!r} is no time")
         kernels = tuple(map(KernelSetting.from_json, found["kernels"]))
-        return Setting(_count(found["chunk"]), float(milliseconds), kernels)
+        return Setting(_count(found["chunk"]), float(milliseconds), kernels, _text(found["code"]))
 
 
 @dataclass(frozen=True)
@@ -129,9 +138,10 @@ class Family:
     quarantine: Mapping[str, str] = field(default_factory=dict)
 
     def with_setting(self, where: Bucket, form: str, setting: Setting) -> "Family":
-        """With this setting, unless a faster one is known."""
+        """With this setting, unless a faster one of the same kernels is known."""
         forms = dict(self.entries.get(where, {}))
-        if form not in forms or setting.milliseconds < forms[form].milliseconds:
+        known = forms.get(form)
+        if known is None or known.code != setting.code or setting.milliseconds < known.milliseconds:
             forms[form] = setting
         return Family({**self.entries, where: forms}, self.quarantine)
 
@@ -139,7 +149,7 @@ class Family:
         return Family(self.entries, {**self.quarantine, candidate: reason})
 
     def merged(self, other: "Family") -> "Family":
-        """Both, the faster of two settings; no order matters."""
+        """Both, the faster of two settings; of those of different kernels the other's."""
         found = Family(self.entries, {**other.quarantine, **self.quarantine})
         for where, forms in other.entries.items():
             for form, setting in forms.items():

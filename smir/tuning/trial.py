@@ -50,7 +50,7 @@ class Bench:
     def get_ready(self) -> None:
         """What every trial needs, while kernels are being compiled elsewhere."""
         self.truth(1)
-        assert self.large
+        self.large  # noqa: B018, made when first asked for
 
     def attempt(self, candidate: Candidate) -> Outcome:
         """Errors that are no SmirError pass: after them the process may be unusable."""

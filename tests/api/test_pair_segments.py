@@ -208,7 +208,7 @@ def test_mixers_that_look_ahead_have_no_state(name: str) -> None:
     arrays = arrays_of(mixer)
     refusal(lambda: mixer.new_state(), FormError, "no state to go on from")
     refusal(lambda: mixer.step(**part(mixer, arrays, 0)), FormError, "no step")
-    refusal(lambda: mixer(**arrays, state={}), FormError, "no state to go on from")
+    refusal(lambda: mixer(**arrays, state={"k_past": arrays["k"]}), FormError, "no state to go on from")
 
 
 def test_a_state_of_fixed_size_has_no_capacity() -> None:

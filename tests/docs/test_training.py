@@ -10,7 +10,7 @@ TEXT = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
 def test_the_programs_run(capsys):
     values = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks:
         exec(compile(block, "training.md", "exec"), values)
     assert "gated_delta_rule, d_model=64, heads=4, K=16, V=16" in capsys.readouterr().out

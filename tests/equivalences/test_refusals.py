@@ -20,12 +20,19 @@ def test_what_looks_ahead_has_no_steps_and_no_segments(name: str) -> None:
     for call in (
         lambda: mixer(name).step(**token),
         lambda: mixer(name).step(**arrays, several=True),
-        lambda: mixer(name)(**arrays, state={}),
-        lambda: mixer(name)(**arrays, state={"S": np.zeros((2, 2, 4, 4))}),
+        lambda: mixer(name)(**arrays, state=mixer(name)(**arrays, return_state=True)[1]),
     ):
         with pytest.raises(FormError, match=why) as caught:
             call()
         assert caught.value.span is not None and name in str(caught.value)
+
+
+def test_values_at_both_ends_are_no_segment() -> None:
+    """A mixer that looks ahead may begin with values of its own at its ends."""
+    arrays = arguments("bidir_half", T=6)
+    without, found = mixer("bidir_half")(**arrays, return_state=True)
+    ends = {name: np.ones_like(a) for name, a in found.items()}
+    assert np.abs(mixer("bidir_half")(**arrays, state=ends) - without).max() > 1e-3
 
 
 @pytest.mark.parametrize("name", CAUSAL)

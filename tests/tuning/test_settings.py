@@ -1,8 +1,12 @@
 """Which measurements serve which calls, and how two of them become one."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 import smir
+from smir.cli import main
 from smir.tuning.lookup import Found, find, identity
 from smir.tuning.settings import Bucket, Family, Setting, bucket, candidate_name, fingerprint
 from smir.tuning.store import Store
@@ -14,6 +18,13 @@ def test_the_faster_of_two_measurements_stays_whichever_comes_first():
     fast = Family().with_setting(WHERE, "chunked", setting(1.0, num_warps=8)).with_setting(WHERE, "scan", setting(3.0))
     assert slow.merged(fast) == fast.merged(slow)
     assert slow.merged(fast).entries[WHERE] == {"chunked": setting(1.0, num_warps=8), "scan": setting(3.0)}
+
+
+def test_a_time_of_kernels_that_have_changed_gives_way():
+    old, new = replace(setting(1.0), code="old"), replace(setting(2.0), code="new")
+    assert Family().with_setting(WHERE, "chunked", old).with_setting(WHERE, "chunked", new).entries[WHERE] == {
+        "chunked": new
+    }
 
 
 def test_a_bucket_knows_neither_the_batch_nor_the_length():
@@ -123,3 +134,25 @@ def test_the_switch(store: Store, monkeypatch):
     monkeypatch.setenv("SMIR_TUNING", "off")
     done = compilation()
     assert find(done, problem(done)).missing == "SMIR_TUNING is off"
+
+
+def test_explain_says_what_is_used_and_why_nothing_is(store: Store, capsys):
+    command = [
+        "explain",
+        "scalar_decay",
+        "--backend",
+        "numpy",
+        "--dtype",
+        "float32",
+        "--shape",
+        "B=1,T=600,H=2,K=16,V=16",
+    ]
+    keep(store, "chunked", setting(1.25, chunk=16))
+    with pytest.raises(SystemExit):
+        main(command)
+    text = capsys.readouterr().out
+    assert "chunked, chunk 16, 1.250 ms (tuned on this machine)" in text
+    assert "none, the rules decide (nothing measured on" in text  # training was not tuned
+    with pytest.raises(SystemExit):
+        main([*command, "--json"])
+    assert len(json.loads(capsys.readouterr().out)["tuning"]) == 2
