@@ -15,6 +15,7 @@ import numpy as np
 import smir
 from benchmarks.gpu_forward import BFLOAT_FACTOR, DTYPES, FLOOR32, rms
 from benchmarks.gpu_runs import CHECK, Task, check_summary, draw, float32_factor, run
+from smir.compiled import NOMINAL_BATCH
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.tile_program import STEP
 from smir.sampling import dimension_names
@@ -121,7 +122,7 @@ def _form(known: Checks, form: str | None) -> Iterator[Row]:
     later = {n: a.clone() for n, a in known.given.items()}
     for n in known.inputs:
         later[n][:, CHANGED:] = known.others[n][:, CHANGED:]
-    chosen = mixer.form_for(T=T, sequences=4 * H, backend="triton") if form is None else form
+    chosen = mixer.form_for(T=T, sequences=NOMINAL_BATCH * H, backend="triton") if form is None else form
     if chosen != CONVOLUTION:
         yield known.equal(label, "other later tokens", mixer(**later)[:, :CHANGED], y[:, :CHANGED])
 

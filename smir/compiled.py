@@ -406,7 +406,8 @@ class CompiledMixer:
         return self.form_for(T=REFERENCE_TOKENS)
 
     def form_for(self, T: int, sequences: int = 1, backend: str | None = None, **sizes: int) -> str:
-        """The form that a call would take at these sizes; `sequences` is batch times heads."""
+        """The form that a call would take at these sizes; `sequences` is rows times heads. A call counts NOMINAL_BATCH
+        rows, whatever its batch."""
         check_counts(T=T, sequences=sequences)
         check_sizes(self.spec, sizes)
         return self._form or self._cheapest(self._costs, self._backend(backend).machine, T, sequences, sizes)

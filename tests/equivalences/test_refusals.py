@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from smir.errors import ArgumentError, FormError, SmirError
-from tests.equivalences.specs import AHEAD, CAUSAL, arguments, cut, mixer, tokens
+from tests.equivalences.specs import AHEAD, CAUSAL, arguments, cut, error, mixer, tokens
 
 
 @pytest.mark.parametrize("name", AHEAD)
@@ -17,22 +17,23 @@ def test_what_looks_ahead_has_no_steps_and_no_segments(name: str) -> None:
     arrays = arguments(name, T=6)
     token = cut(name, arrays, lambda a: a[:, 0])
     why = f"(?s){re.escape(AHEAD[name])}.*hint: a mixer that looks ahead needs the whole sequence in one call"
+    ends = mixer(name)(**arrays, return_state=True)[1]
     for call in (
         lambda: mixer(name).step(**token),
         lambda: mixer(name).step(**arrays, several=True),
-        lambda: mixer(name)(**arrays, state=mixer(name)(**arrays, return_state=True)[1]),
+        lambda: mixer(name)(**arrays, state=ends),
     ):
         with pytest.raises(FormError, match=why) as caught:
             call()
         assert caught.value.span is not None and name in str(caught.value)
 
 
-def test_values_at_both_ends_are_no_segment() -> None:
-    """A mixer that looks ahead may begin with values of its own at its ends."""
+def test_values_at_the_ends_of_a_sequence_may_be_given() -> None:
+    """They belong to the sequence: a state that runs backward starts at its end."""
     arrays = arguments("bidir_half", T=6)
-    without, found = mixer("bidir_half")(**arrays, return_state=True)
-    ends = {name: np.ones_like(a) for name, a in found.items()}
-    assert np.abs(mixer("bidir_half")(**arrays, state=ends) - without).max() > 1e-3
+    ends = {s.name: np.ones((2, 2, *(a.shape[-1] for a in (arrays["k"], arrays["v"]))))
+            for s in mixer("bidir_half").spec.states}  # fmt: skip
+    assert error(mixer("bidir_half")(**arrays, state=ends), mixer("bidir_half")(**arrays)) > 0.01
 
 
 @pytest.mark.parametrize("name", CAUSAL)

@@ -1,46 +1,15 @@
 """The passes of a traced training step on Triton kernels, interpreted: what they keep is among their results."""
 
-import json
 from typing import Any
 
 import pytest
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
-import smir
+from tests.triton.traced_passes import check
 
 PASSES = [("linear_attention", "chunked", 1), *(pytest.param(*p, marks=pytest.mark.full) for p in (
     ("gla", "chunked", 2), ("hgrn", "scan", 1), ("lstm", "step", 2), ("softmax_causal", "quadratic", 1)))]  # fmt: skip
 
 
-class Operators(TorchDispatchMode):  # type: ignore[misc]
-    """Notes the operators of this project and their arguments."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[tuple[Any, tuple[Any, ...]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.namespace == "smir":
-            self.seen.append((func, tree_map_only(torch.Tensor, torch.Tensor.detach, args)))
-        return func(*args, **(kwargs or {}))
-
-
 @pytest.mark.parametrize(("name", "form", "kept"), PASSES)
-def test_a_traced_step_keeps_what_an_eager_one_keeps(
-    name: str, form: str, kept: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    mixer = smir.compile(name, form=form, backend="triton", chunk=None if form == "step" else 16)
-    drawn = smir.sample(mixer.spec, B=1, T=32, H=1, sizes={"K": 16, "V": 16})
-    given = {n: torch.from_numpy(a).float().requires_grad_() for n, a in drawn.items()}
-    expected = torch.autograd.grad(mixer(**given).square().sum(), list(given.values()))
-    with Operators() as operators:
-        found = torch.autograd.grad(mixer(**given).square().sum(), list(given.values()))
-    assert all(map(torch.equal, found, expected))
-    assert [func.name() for func, _ in operators.seen] == ["smir::forward", "smir::backward"]
-    args, back = (args for _, args in operators.seen)
-    assert len(json.loads(args[1])["kept"]) == len(json.loads(back[2])["kept"]) == kept
-    for func, given_to in operators.seen:
-        torch.library.opcheck(func, given_to, test_utils=("test_schema", "test_faketensor"))
+def test_a_traced_step_keeps_what_an_eager_one_keeps(name: str, form: str, kept: int, interpreted: Any) -> None:
+    interpreted(check, name, form, kept).result()
