@@ -18,11 +18,12 @@ endif
 # Chunks are small matrices: threads inside BLAS only wait for each other, above all when tests run side by side.
 export OPENBLAS_NUM_THREADS ?= 1
 
-.PHONY: help setup demo train test test-all lint format check types bench clean
+.PHONY: help setup demo train generate test test-all lint format check types bench clean
 
 help:
 	@echo "make demo      compile three mixers, verify them, let them predict real text"
 	@echo "make train     the training examples: a language model with six mixers, digits by patches (minutes)"
+	@echo "make generate  a language model generates behind texts of up to 100,000 bytes: speed and memory (minutes)"
 	@echo "make test      lint, types and the test suite (under 10 minutes on 2 cores)"
 	@echo "make test-all  the same with the exhaustive tests"
 	@echo "make lint      ruff and mypy only;  make format  rewrites the layout"
@@ -45,6 +46,9 @@ demo: $(STAMP)
 train: $(STAMP)
 	@$(BIN)/python -m examples.train_byte_lm
 	@$(BIN)/python -m examples.train_digits_lion
+
+generate: $(STAMP)
+	@$(BIN)/python -m examples.generate
 
 lint: check types
 

@@ -15,7 +15,7 @@ import numpy as np
 import smir
 from benchmarks.gpu_forward import BFLOAT_FACTOR, DTYPES, FLOOR32, rms
 from benchmarks.gpu_runs import CHECK, Task, check_summary, draw, float32_factor, run
-from smir.compiled import NOMINAL_BATCH
+from smir.calls.form_choice import NOMINAL_BATCH
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.tile_program import STEP
 from smir.sampling import dimension_names

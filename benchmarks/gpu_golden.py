@@ -17,7 +17,7 @@ from benchmarks.gpu_forward import BFLOAT_FACTOR, DTYPES, FLOOR32, rms
 from benchmarks.gpu_runs import CHECK, Task, check_summary, float32_factor, run
 from smir.backends.numpy_reference.plan_interpreter import run_results
 from smir.compiled import CompiledMixer
-from smir.compiler import training_plan
+from smir.derivatives import training_plan
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP
 from tests.golden.rows import compilation
@@ -149,7 +149,7 @@ def _by_plans(mixer: CompiledMixer, given: Tensors, held: Tensors, ends: Tensors
 
     def run(plan: KernelPlan, arrays: Tensors, states: Tensors) -> Tensors:
         arrays, states = ({n: x.detach() for n, x in group.items()} for group in (arrays, states))
-        if mixer.backend == "triton":
+        if mixer.asked["backend"] == "triton":
             from smir.backends.triton_gpu.runtime import run_triton_results
 
             results, final = run_triton_results(plan, arrays, states, None if plan.form == STEP else CHUNK)

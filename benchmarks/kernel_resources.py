@@ -23,7 +23,7 @@ import smir
 from benchmarks.report import RESULTS, show, write
 from smir.backends.triton_gpu.ahead_of_time import Workload, compile_launch, launch_key, recorded_launches
 from smir.compiled import CompiledMixer
-from smir.compiler import stateless_training_plan, training_plan
+from smir.derivatives import stateless_training_plan, training_plan
 from smir.ir.kernel import KernelPlan
 from smir.sampling import common_sizes
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import smir
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.errors import SmirError
 from smir.sampling import dimension_names
 from smir.tuning.arguments import Shape

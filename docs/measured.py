@@ -11,7 +11,7 @@ from benchmarks.gpu_runs import CHECK, TIMES, task_of
 from benchmarks.gpu_training import PEER
 from smir import verify
 from smir.backends.triton_gpu.ahead_of_time import SHARED_LIMIT, STACK_LIMIT
-from smir.compiler import FORMS
+from smir.compilation import FORMS
 from smir.specs import library_names
 
 ROOT = Path(__file__).parents[1]
@@ -282,8 +282,12 @@ def gpu_examples() -> str:
     body = [(f"`{r['example']}`", r["mixer"], str(r["steps"]), f"{r['loss before']:.3f}", f"{r['loss after']:.3f}",
              r["unit"], f"{r['ms a step']:.1f}") for r in rows if "loss after" in r]  # fmt: skip
     headings = ("example", "mixer", "steps", "held-out loss after one", "after all", "in", "ms a step")
-    failed = _problems(rows)
-    return caption("gpu_examples", "", machine) + table(headings, body, left=2) + (f"\n{failed}" if failed else "")
+    found, failed = table(headings, body, left=2), _problems(rows)
+    windows = [(f"`{r['example']}`", r["mixer"], f"{w['context']:,}", f"{1 / w['seconds']:,.0f}",
+                f"{w['state_bytes'] / 1e3:,.1f}") for r in rows for w in r.get("windows", [])]  # fmt: skip
+    if windows:
+        found += "\n" + table(("example", "mixer", "bytes before", "tokens per second", "state, kB"), windows, left=2)
+    return caption("gpu_examples", "", machine) + found + (f"\n{failed}" if failed else "")
 
 
 def kernel_resources() -> str:

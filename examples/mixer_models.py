@@ -1,16 +1,20 @@
-"""What both training examples share: a residual stack of mixers, and a plain training loop."""
+"""What the examples with models share: a residual stack of mixers, and a plain training loop."""
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from smir.errors import FormError
 from smir.nn import Mixer
+
+State = Mapping[str, Tensor] | None
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,34 @@ class Block(nn.Module):  # type: ignore[misc]
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.mixer(self.before_mixer(x))
         return x + self.mlp(self.before_mlp(x))
+
+    def read(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same for the next part of a sequence, `[B, n, width]`, and the state after it."""
+        if self.keeps_tokens:
+            y, state = self.mixer.step(self.before_mixer(x), state, inplace=True, several=True)
+        else:
+            y, state = self.mixer(self.before_mixer(x), state, return_state=True)
+        x = x + y
+        return x + self.mlp(self.before_mlp(x)), state
+
+    def step(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        """The same for one token, `[B, width]`; the state is overwritten, or grows."""
+        y, state = self.mixer.step(self.before_mixer(x), state, inplace=True)
+        x = x + y
+        return x + self.mlp(self.before_mlp(x)), state
+
+    def new_state(self, capacity: int) -> State:
+        """What `read` begins with: room for that many tokens, if the mixer keeps them."""
+        return self.mixer.compiled.new_state(capacity) if self.keeps_tokens else None
+
+    @cached_property
+    def keeps_tokens(self) -> bool:
+        """Whether the mixer's state grows with the sequence, as that of a softmax does."""
+        try:
+            self.mixer.compiled.new_state()
+        except FormError:
+            return False
+        return True
 
 
 def stack(spec: str | Path, shape: Shape) -> nn.Sequential:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import smir
-from examples.mixer_models import Curve, Shape, parameter_count, stack, train
+from examples.mixer_models import Block, Curve, Shape, State, parameter_count, stack, train
 from examples.python_sources import Corpus, read_sources, windows
 
 # A mixer of one's own: a memory that is corrected, and a fading one beside it for what was just read.
@@ -79,15 +79,52 @@ class ByteModel(nn.Module):  # type: ignore[misc]
     def forward(self, text: Tensor) -> Tensor:
         return self.head(self.blocks(self.embedding(text)))
 
+    def read(self, text: Tensor, states: Sequence[State]) -> tuple[Tensor, list[State]]:
+        """The next bytes of a sequence, `[B, n]`, to scores `[B, 256]` behind the last one; a state for each block."""
+        x, states = self._carry(self.embedding(text), states, Block.read)
+        return self.head(self.blocks[-1](x[:, -1])), states
+
+    def step(self, byte: Tensor, states: Sequence[State]) -> tuple[Tensor, list[State]]:
+        """One byte `[B]` to scores of the next, `[B, 256]`; the states are overwritten."""
+        x, states = self._carry(self.embedding(byte), states, Block.step)
+        return self.head(self.blocks[-1](x)), states
+
+    def new_states(self, capacity: int) -> list[State]:
+        """Those before the first byte, with room for so many where a state grows."""
+        return [block.new_state(capacity) for block in self.blocks[:-1]]
+
+    def _carry(
+        self, x: Tensor, states: Sequence[State], through: Callable[[Block, Tensor, State], tuple[Tensor, State]]
+    ) -> tuple[Tensor, list[State]]:
+        after = []
+        for block, state in zip(self.blocks[:-1], states, strict=True):
+            x, state = through(block, x, state)
+            after.append(state)
+        return x, after
+
     def bits(self, text: Tensor, following: Tensor) -> Tensor:
         """The mean loss in bits per byte."""
         return BITS * F.cross_entropy(self(text).flatten(0, 1), following.flatten())
 
 
+def new_model(spec: str | Path, plan: Plan) -> ByteModel:
+    """A model with random weights."""
+    torch.manual_seed(plan.seed)
+    return ByteModel(spec, plan.shape).to(plan.device)
+
+
 def train_one(spec: str | Path, corpus: Corpus, plan: Plan, report: Callable[[int, float], None]) -> Run:
     """Trains a model with this mixer. All mixers see the same batches in the same order."""
-    torch.manual_seed(plan.seed)
-    model = ByteModel(spec, plan.shape).to(plan.device)
+    model = new_model(spec, plan)
+    curve = fit(model, corpus, plan, report)
+    mixer = model.blocks[0].mixer
+    backend = "triton" if plan.device.startswith("cuda") else "numpy"
+    form = mixer.compiled.form_for(plan.tokens, plan.batch * plan.shape.heads, backend, **mixer.sizes)
+    return Run(mixer.compiled.spec.name, parameter_count(model), form, curve)
+
+
+def fit(model: ByteModel, corpus: Corpus, plan: Plan, report: Callable[[int, float], None]) -> Curve:
+    """Trains the model on windows of the corpus, in an order that the seed decides."""
     drawn = torch.Generator().manual_seed(plan.seed)
     last = len(corpus.validation) - plan.tokens - 1
     held_out = windows(corpus.validation, torch.linspace(0, last, VALIDATION_WINDOWS).long(), plan.tokens)
@@ -101,11 +138,7 @@ def train_one(spec: str | Path, corpus: Corpus, plan: Plan, report: Callable[[in
         with torch.no_grad():
             return float(model.bits(*(part.to(plan.device) for part in held_out)))
 
-    curve = train(model, loss, plan.steps, RATE, evaluate, max(1, plan.steps // EVALUATIONS), report)
-    mixer = model.blocks[0].mixer
-    backend = "triton" if plan.device.startswith("cuda") else "numpy"
-    form = mixer.compiled.form_for(plan.tokens, plan.batch * plan.shape.heads, backend, **mixer.sizes)
-    return Run(mixer.compiled.spec.name, parameter_count(model), form, curve)
+    return train(model, loss, plan.steps, RATE, evaluate, max(1, plan.steps // EVALUATIONS), report)
 
 
 def show(runs: Sequence[Run], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Pictures of the training examples."""
+"""Pictures of the examples with models."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 
 if TYPE_CHECKING:
+    from examples.generate import Outcome
     from examples.train_byte_lm import Run
     from examples.train_digits_lion import Result
 
@@ -43,6 +44,22 @@ def save_digits(results: "Sequence[Result]", images: Any, grid: int, folder: Pat
     middle.legend(fontsize="small")
     _digits(right, images, grid)
     return _save(plt, figure, folder / "train_digits_lion.png")
+
+
+def save_generation(outcomes: "Sequence[Outcome]", folder: Path) -> Path:
+    """Tokens per second and the size of the states by the text before them: writes `generate.png`."""
+    plt = _pyplot()
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    for outcome in outcomes:
+        contexts = [w.context for w in outcome.windows]
+        left.loglog(contexts, [w.rate for w in outcome.windows], marker=".", label=outcome.name)
+        right.loglog(contexts, [w.state_bytes / 1e3 for w in outcome.windows], marker=".", label=outcome.name)
+    left.set(title="generating, one sequence", xlabel="bytes before", ylabel="tokens per second")
+    right.set(title="what has to be remembered", xlabel="bytes before", ylabel="kilobytes of state")
+    left.legend(fontsize="small")
+    for ax in (left, right):
+        ax.grid(alpha=0.3)
+    return _save(plt, figure, folder / "generate.png")
 
 
 def _digits(ax: Any, images: Any, grid: int) -> None:

@@ -9,7 +9,9 @@ from smir.frontends.limits import MAX_NAME
 from smir.source import Span
 
 # Keyword arguments of a compiled mixer's call: an input of that name could not be passed.
-CALL_KEYWORDS = frozenset("state return_state check_ranges cu_seqlens inplace several form backend chunk self".split())
+CALL_KEYWORDS = frozenset(
+    "state return_state check_ranges cu_seqlens inplace several layout form backend chunk self".split()
+)
 TIME_INDEX, LENGTH, OUTPUT = "t", "T", "y"
 
 _INSTEAD = {"lambda": "lam"}

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
 
+from smir.compilation import Compilation
 from smir.compiled import compile_source
-from smir.compiler import Compilation, Options
+from smir.compiler import Options
 from smir.ir.graph import walk
 from smir.ir.operator import Operator, OperatorProgram, Stage
 from smir.ir.tile_program import SCAN

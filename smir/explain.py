@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from smir.compiler import DIRECT, FORMS, Compilation, training_plan
-from smir.form_costs import form_costs
+from smir.calls.form_costs import form_costs
+from smir.compilation import DIRECT, FORMS, Compilation
+from smir.derivatives import training_plan
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.operator import Operator, OperatorProgram, Stage
 from smir.ir.pairs import SOFTMAX, PairRead

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
-from smir.binding import fit_call
-from smir.compiler import DIRECT, Compilation, training_plan
+from smir.calls.binding import fit_call
+from smir.compilation import DIRECT, Compilation
+from smir.derivatives import training_plan
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.formula import formula
 from smir.ir.tile_program import OUTPUT, STEP, TileProgram

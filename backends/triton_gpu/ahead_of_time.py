@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from smir.backends.triton_gpu.facts import Facts
+from smir.backends.triton_gpu.facts import Facts, takes_float32
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options, modelled_elements
@@ -31,7 +31,14 @@ from smir.ir.tile import CHUNK, DENSE, ONE, PAST, TOKEN, axis_parts
 from smir.ir.tile_program import STEP
 
 # Shared memory that one program may take, in bytes, by target.
-SHARED_LIMIT = {"sm_80": 163 * 1024, "sm_90": 227 * 1024, "sm_100": 227 * 1024, "gfx942": 64 * 1024}
+SHARED_LIMIT = {
+    "sm_75": 64 * 1024,
+    "sm_80": 163 * 1024,
+    "sm_86": 99 * 1024,
+    "sm_90": 227 * 1024,
+    "sm_100": 227 * 1024,
+    "gfx942": 64 * 1024,
+}
 STACK_LIMIT = 1024
 TARGETS = tuple(SHARED_LIMIT)
 
@@ -90,7 +97,8 @@ def compile_plan(
 
 def alive_elements(plan: KernelPlan, workload: Workload) -> dict[str, int]:
     """What the model says that each kernel holds at one time with its default options, in elements of tiles."""
-    sizes, float32 = _axis_sizes(plan, workload), workload.dtype == "float32"
+    sizes = _axis_sizes(plan, workload)
+    float32 = _product_type(plan, workload, sizes) == "float32"
     return modelled_elements(plan, sizes, workload.chunk or default_chunk(sizes, float32, plan.form), float32)
 
 
@@ -107,8 +115,9 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     """(kernel name, jitted function, launch keywords) of every launch that the plan would make."""
     import torch
 
-    sizes, float32 = _axis_sizes(plan, workload), workload.dtype == "float32"
-    chunk = workload.chunk or default_chunk(sizes, float32, plan.form)
+    sizes = _axis_sizes(plan, workload)
+    float32 = _product_type(plan, workload, sizes) == "float32"
+    chunk = workload.chunk or default_chunk(sizes, float32, plan.form, SHARED_LIMIT.get(target))
     launch = launcher(plan, Facts.of_sizes(sizes, packed=workload.packed))
     module = import_module(launch.__module__)
     keywords: dict[str, Any] = {} if plan.form == STEP else {"chunk": chunk}
@@ -133,6 +142,10 @@ def _axis_sizes(plan: KernelPlan, workload: Workload) -> dict[str, int]:
     return {axis: Dim.parse(axis).size(workload.sizes) for axis in axes}
 
 
+def _product_type(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]) -> str:
+    return "float32" if takes_float32(plan, sizes) else workload.dtype
+
+
 def _meta_given(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], chunk: int) -> dict[str, Any]:
     """What the forward pass would have saved, by launcher name."""
     import torch
@@ -141,7 +154,7 @@ def _meta_given(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], 
     for b in given_buffers(plan):
         width = math.prod(known[part] for part in axis_parts(b.cols))
         shape = (workload.batch, workload.heads, -(-workload.time // chunk), known[b.rows], width)
-        dtype = getattr(torch, workload.dtype if b.dtype == "product" else "float32")
+        dtype = getattr(torch, _product_type(plan, workload, sizes) if b.dtype == "product" else "float32")
         made[symbols(plan)[BUFFER, b.name]] = torch.empty(shape, dtype=dtype, device="meta")
     return made
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smir.backends.triton_gpu.names import word
+from smir.ir.kernel import KernelPlan
 
 SMALLEST_BLOCK = 16
 
@@ -14,18 +15,35 @@ class Facts:
 
     `grouped`: inputs with fewer heads than others, each of which serves a group of neighbouring heads.
     `packed`: the batch is one row of sequences of different lengths, whose places a table tells (`packed.py`).
+    `tiny`: no dimension is longer than the smallest block of a product.
     """
 
     exact: frozenset[str] = frozenset()
     grouped: frozenset[str] = frozenset()
     packed: bool = False
+    tiny: bool = False
 
     @staticmethod
     def of_sizes(sizes: Mapping[str, int], heads: Mapping[str, int] | None = None, packed: bool = False) -> "Facts":
         """From the sizes of axes, and the heads of the inputs."""
         most = max((heads or {}).values(), default=1)
         grouped = frozenset(name for name, count in (heads or {}).items() if count != most)
-        return Facts(frozenset(axis for axis, size in sizes.items() if size == padded(size)), grouped, packed)
+        exact = frozenset(axis for axis, size in sizes.items() if size == padded(size))
+        return Facts(exact, grouped, packed, is_tiny(sizes))
+
+
+def takes_float32(plan: KernelPlan, sizes: Mapping[str, int]) -> bool:
+    """Whether products take float32 operands even for 16-bit inputs, with these sizes of dimension axes."""
+    return plan.full_products or is_tiny(sizes)
+
+
+def is_tiny(sizes: Mapping[str, int]) -> bool:
+    """Whether all dimension axes are so short that 16-bit operands of products don't pay.
+
+    Tiles of such sizes are padded to the smallest block of a tensor core, so that shorter operands save next to
+    nothing; and the errors of rounding them don't average out over so few terms.
+    """
+    return all(padded(size) == SMALLEST_BLOCK for size in sizes.values())
 
 
 def padded(size: int, smallest: int = SMALLEST_BLOCK) -> int:

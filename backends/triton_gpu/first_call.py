@@ -11,22 +11,29 @@ from smir.backends.triton_gpu.recording import recorded
 
 def uncompiled(kernels: Sequence[str]) -> list[str]:
     """The kernels to compile together, of a plan that hasn't run yet."""
-    return list(kernels) if len(kernels) > 1 and not is_interpreting() else []
+    return [] if is_interpreting() else list(kernels)
 
 
-def compile_together(function: Any, cold: list[str], inputs: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-    """Compiles what `function(*inputs, **keywords)` would launch, and empties `cold`; launches find it.
+def compile_together(
+    function: Any, cold: Sequence[str], inputs: Sequence[Any], keywords: Mapping[str, Any]
+) -> dict[str, int]:
+    """Compiles what `function(*inputs, **keywords)` would launch of the kernels in `cold`; launches find it.
 
-    Kernels that Triton has on disk are only loaded.
+    Kernels that Triton has on disk are only loaded. Returns the bytes of shared memory that each takes: nothing where
+    somebody else's threads compile already.
     """
     from triton import AsyncCompileMode
     from triton.runtime._async_compile import active_mode
 
-    names, cold[:] = tuple(cold), []
     if active_mode.get() is not None:  # somebody else's threads compile already
-        return
-    run, launches = recorded(function, names, runs=False)
+        return {}
+    run, launches = recorded(function, cold, runs=False)
     run(*inputs, **keywords)
     with ThreadPoolExecutor(min(len(launches), os.cpu_count() or 1)) as pool, AsyncCompileMode(pool):
-        for launch in launches:
-            launch.kernel.run(grid=launch.grid, warmup=True, **launch.keywords)
+        found = [(x.name, x.kernel.run(grid=x.grid, warmup=True, **x.keywords)) for x in launches]
+    return {name: _shared_bytes(kernel) for name, kernel in found}
+
+
+def _shared_bytes(kernel: Any) -> int:
+    """Of a compiled kernel, or of one that was compiled in a thread."""
+    return int((kernel.result() if hasattr(kernel, "result") else kernel).metadata.shared)

@@ -34,10 +34,10 @@ from smir.ir.tile_program import Carry, Result
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "cross_pairs edge_row exp fold_inner fold_outer level_distance level_mask level_product level_rows logaddexp "
-    "mirrored next_level pair_collect pick_rows place_row rotate running_sum running_sum_column running_sum_transposed "
-    "same_pair scan_rows scanned_sum segment_sum shift_rows sigmoid spread_inner spread_outer tanh turn_pairs "
-    "unit_inverse weighted_level_product"
+    "cross_pairs edge_row exp fold_inner fold_outer larger level_distance level_mask level_product level_rows "
+    "logaddexp mirrored next_level pair_collect pick_rows place_row rotate running_sum running_sum_column "
+    "running_sum_transposed same_pair scan_rows scanned_sum segment_sum shift_rows sigmoid smaller spread_inner "
+    "spread_outer tanh turn_pairs unit_inverse weighted_level_product"
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "

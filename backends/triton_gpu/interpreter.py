@@ -1,10 +1,13 @@
-"""Makes Triton's interpreter (TRITON_INTERPRET=1) count loops with current numpy.
+"""Makes Triton's interpreter (TRITON_INTERPRET=1) count loops with current numpy, and compute in bfloat16 like a GPU.
 
-It keeps scalars as arrays of one element, which `range` can't take since numpy 2.4 refuses to make an index of one.
+It keeps scalars as arrays of one element, which `range` can't take since numpy 2.4 refuses to make an index of one. It
+keeps bfloat16 as bit patterns, which it cuts off instead of rounding and multiplies as if they were integers.
 """
 
 import os
 from typing import Any
+
+import numpy as np
 
 
 def is_interpreting() -> bool:
@@ -13,7 +16,7 @@ def is_interpreting() -> bool:
 
 
 def prepare_interpreter() -> None:
-    """Lets interpreted kernels loop over `range(x)` of a run-time scalar. Safe to call again."""
+    """Lets interpreted kernels loop over `range(x)` of a run-time scalar, round and multiply. Safe to call again."""
     from triton.runtime import interpreter
 
     original = interpreter._patch_lang_tensor
@@ -26,3 +29,40 @@ def prepare_interpreter() -> None:
 
     patched.counts_loops = True  # type: ignore[attr-defined]
     interpreter._patch_lang_tensor = patched
+    _prepare_bfloat16(interpreter)
+
+
+def _prepare_bfloat16(interpreter: Any) -> None:
+    import triton.language as tl
+
+    convert, multiply = interpreter._convert_float, interpreter.InterpreterBuilder.create_dot
+
+    def converted(data: Any, source: Any, target: Any, rounding: Any) -> Any:
+        if (source, target) == (tl.bfloat16, tl.float32):
+            return widened(data)
+        if (source, target) == (tl.float32, tl.bfloat16):
+            return rounded(data)
+        return convert(data, source, target, rounding)
+
+    def wide(handle: Any) -> Any:
+        is_short = handle.dtype.scalar == tl.bfloat16
+        return interpreter.TensorHandle(widened(handle.data), tl.float32) if is_short else handle
+
+    def product(self: Any, a: Any, b: Any, *rest: Any) -> Any:
+        return multiply(self, wide(a), wide(b), *rest)
+
+    interpreter._convert_float = converted
+    interpreter.InterpreterBuilder.create_dot = product
+
+
+def widened(patterns: Any) -> Any:
+    """The float32 values of bfloat16 bit patterns."""
+    return (np.asarray(patterns).astype(np.uint32) << 16).view(np.float32)
+
+
+def rounded(values: Any) -> Any:
+    """The bit patterns of the nearest bfloat16 values, of the even one where two are as near; NaN stays NaN."""
+    values = np.asarray(values, np.float32)
+    bits = np.ascontiguousarray(values).view(np.uint32).reshape(values.shape)
+    up = (bits + np.uint32(0x7FFF) + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), np.uint32(0x7FC0), up).astype(np.uint16)

@@ -84,7 +84,7 @@ def print_launcher(plan: KernelPlan, kernels: Iterable[PrintedKernel], facts: Fa
         _signature(plan, facts),
         *(f"    {size_name(a)} = {sizes[a]}" for a in axes),
         *_exact_checks(axes, facts),
-        "    parts = 0 if INTERPRETED else 3 if dtype == torch.float32 else 2",
+        "    parts = 0 if INTERPRETED else 3 if product == torch.float32 else 2",
         *(f"    {line}" for line in _allocations(plan, facts)),
         *(f"    {line}" for k, p in zip(plan.kernels, printed, strict=True) for line in _call(plan, k, p, facts)),
         _return(plan, facts),
@@ -152,8 +152,8 @@ def ceil_div(size, block):
     return -(-size // block)
 
 
-def product_type(*inputs):
-    """The type in which matrix products take their operands: the inputs' only 16-bit type, else float32."""
+def common_type(*inputs):
+    """The inputs' only 16-bit type, else float32."""
     short = {x.dtype for x in inputs if x.dtype in (torch.bfloat16, torch.float16)}
     return short.pop() if len(short) == 1 else torch.float32
 
@@ -220,7 +220,8 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
     """
 {unit}{before}    batch, time, heads = {most}.shape[:3]
 {_PACKED_SIZES if facts.packed else "    chunks = ceil_div(time, chunk)"}
-    dtype = dtype or product_type({", ".join(tokens)})'''
+    dtype = dtype or common_type({", ".join(tokens)})
+    product = {"torch.float32" if facts.tiny or plan.full_products else "dtype"}'''
 
 
 # Memory and programs for the most chunks that there can be.
@@ -253,7 +254,7 @@ def _allocations(plan: KernelPlan, facts: Facts) -> list[str]:
         shape, name = ", ".join([rows, "heads", *map(_extent, tile)]), called[INITIAL, state]
         lines += [f"if {name} is not None:", f"    {name} = {name}.reshape({shape}).contiguous()"]
     for b in (b for b in plan.buffers if b.owner != GIVEN):
-        kind = "dtype" if b.dtype == "product" else "torch.float32"
+        kind = "product" if b.dtype == "product" else "torch.float32"
         lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b, rows)}, dtype={kind}, {device})")
     for state, axes in state_shapes(plan).items():
         shape = ", ".join([rows, "heads", *map(_extent, axes)])
@@ -319,9 +320,9 @@ _CONSTANTS = {
     "CHUNK": "chunk",
     "PAST_CHUNK": "past_chunk",
     "LEVELS": "chunk.bit_length() - 1",
-    "PRODUCT": "TYPES[dtype]",
+    "PRODUCT": "TYPES[product]",
     "PRECISION": "precision",
-    "INVERSE_PRECISION": "precision if dtype == torch.float32 else SHORT_INVERSE",
+    "INVERSE_PRECISION": "precision if product == torch.float32 else SHORT_INVERSE",
     "PARTS": "parts",
 }
 

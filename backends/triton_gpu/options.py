@@ -35,14 +35,20 @@ PAIRED = frozenset("rotate cross_pairs turn_pairs".split())
 Options = dict[str, dict[str, int]]
 
 
-def default_chunk(sizes: Mapping[str, int], float32: bool, form: str = CHUNKED) -> int:
-    """Tokens a chunk: fewer where float32 operands of wide tiles would fill the shared memory.
+def default_chunk(sizes: Mapping[str, int], float32: bool, form: str = CHUNKED, shared_limit: int | None = None) -> int:
+    """Tokens a chunk: fewer where float32 operands of wide tiles would fill the shared memory, and again where two
+    operands are more than `shared_limit`, the bytes of it that a program may take.
 
     A scan keeps its tiles in registers, so that its chunks are short for all sizes.
     """
     if form == SCAN:
         return SCAN_CHUNK
-    return WIDE_CHUNK if float32 and any(padded(size) >= NOMINAL_SIZE for size in sizes.values()) else DEFAULT_CHUNK
+    widest = max(map(padded, sizes.values()), default=SMALLEST_BLOCK)
+    chunk = WIDE_CHUNK if float32 and widest >= NOMINAL_SIZE else DEFAULT_CHUNK
+    two_rows = 2 * widest * (4 if float32 else 2)
+    while shared_limit is not None and chunk > SMALLEST_BLOCK and chunk * two_rows > shared_limit:
+        chunk //= 2
+    return chunk
 
 
 def default_options(

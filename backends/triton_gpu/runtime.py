@@ -10,8 +10,9 @@ from typing import Any
 from smir.backends.triton_gpu.assembler import prepare_assembler
 from smir.backends.triton_gpu.cache import import_package, write_package
 from smir.backends.triton_gpu.emit import emit
-from smir.backends.triton_gpu.facts import Facts
+from smir.backends.triton_gpu.facts import Facts, takes_float32
 from smir.backends.triton_gpu.first_call import compile_together, uncompiled
+from smir.backends.triton_gpu.fitting import fit, shared_limit, too_large
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting, prepare_interpreter
 from smir.backends.triton_gpu.limits import check_programs, check_reach, within_reach
@@ -112,12 +113,26 @@ class Launch:
                 if self.packed:
                     given |= chunk_tables(arrays[CU_SEQLENS], self.tokens, chunk)
                 if self.cold:
-                    compile_together(self.launch, self.cold, inputs, {**given, **self.keywords})
+                    self._compile(inputs, given, chunk)
                 results, ends = self.launch(*inputs, **given, **self.keywords)
         except _out_of_resources() as error:
-            hint = f"try chunk={chunk // 2}"
-            raise BackendError(f"a kernel is too large for this GPU: {error}", hint=hint) from error
+            named = f"of {', '.join(self.keywords['options'])}"
+            raise too_large(named, f"{error.required} of {error.name}", str(error.limit), chunk) from error
+        except _out_of_memory() as error:
+            # all memory is allocated before the first launch
+            error.add_note("A mixer's kernels need this memory for their results, and for states between chunks. "
+                           "States that were given are as they were.")  # fmt: skip
+            raise
         return {Y: results} if self.forward else results, ends
+
+    def _compile(self, inputs: list[Tensor], given: Mapping[str, Any], chunk: int) -> None:
+        """All kernels, with blocks that fit this device."""
+
+        def compiled() -> dict[str, int]:
+            return compile_together(self.launch, self.cold, inputs, {**given, **self.keywords})
+
+        fit(compiled, self.keywords["options"], shared_limit(inputs[0].device), chunk)
+        self.cold.clear()
 
 
 def _readable(state: Tensor) -> Tensor:
@@ -131,10 +146,11 @@ def prepare(
     """Everything about `run_triton_results` that shapes, types and the device settle; raises what it raises."""
     inputs = {leaf.name: arrays[leaf.name] for leaf in tensors(plan)}
     _check_tensors(inputs)
-    sizes, dtype = sizes_of(plan, arrays), product_type(plan, arrays)
+    sizes = sizes_of(plan, arrays)
     heads = {leaf.name: int(arrays[leaf.name].shape[2]) for leaf in tensors(plan) if leaf.kind in (TOKEN, PAST)}
-    float32, segment = dtype.itemsize == 4, has_past(plan)
-    chunk = default_chunk(sizes, float32, plan.form) if chunk is None else chunk
+    float32, segment = product_type(plan, arrays).itemsize == 4, has_past(plan)
+    limit = shared_limit(next(iter(inputs.values())).device)
+    chunk = default_chunk(sizes, float32, plan.form, limit) if chunk is None else chunk
     _check_chunk(plan, chunk)
     keywords = {} if plan.form == STEP else {"chunk": chunk}
     if segment:
@@ -156,7 +172,7 @@ def prepare(
         inputs=tuple((leaf.name, leaf.kind) for leaf in tensors(plan)),
         buffers=tuple((b.name, called[BUFFER, b.name]) for b in given_buffers(plan)),
         initial=tuple((name, called[INITIAL, name]) for name in state_carries(plan)),
-        keywords={"options": chosen, "dtype": dtype, **keywords},
+        keywords={"options": chosen, "dtype": common_type(plan, arrays), **keywords},
         forward=is_forward(plan),
         packed=packed,
         segment=segment,
@@ -212,7 +228,14 @@ def _check_tensors(inputs: Mapping[str, Tensor]) -> None:
 
 
 def product_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
-    """The type of products' operands: the inputs' only 16-bit type, else float32 (as the printed launcher says)."""
+    """The type of products' operands, and of what the plan saves in it (as the printed launcher says)."""
+    import torch
+
+    return torch.float32 if takes_float32(plan, sizes_of(plan, arrays)) else common_type(plan, arrays)
+
+
+def common_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
+    """The type of an output: the inputs' only 16-bit type, else float32 (as the printed launcher says)."""
     import torch
 
     short = {a.dtype for a in (arrays[x.name] for x in tensors(plan) if x.kind == TOKEN) if a.dtype.itemsize < 4}
@@ -230,6 +253,12 @@ def _out_of_resources() -> type[Exception]:
     from triton.runtime.errors import OutOfResources
 
     return OutOfResources  # type: ignore[no-any-return]
+
+
+def _out_of_memory() -> type[Exception]:
+    import torch
+
+    return torch.OutOfMemoryError  # type: ignore[no-any-return]
 
 
 def _on_device(tensor: Tensor) -> Any:

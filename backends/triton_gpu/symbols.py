@@ -12,7 +12,8 @@ from smir.ir.tile_program import Carry, TileLeaf
 INPUT, BUFFER, INITIAL, FINAL, OUTPUT = "input", "buffer", "initial", "final", "output"
 # What the launcher itself calls things.
 LOCALS = frozenset(
-    "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div product_type TYPES "
+    "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div common_type product "
+    "TYPES "
     "OPTIONS INTERPRETED PRECISION SHORT_INVERSE cu_seqlens first_chunks sequence_of sequences all_chunks "
     "past past_chunk position splits".split()
 )

@@ -278,7 +278,7 @@ def compose_sums(a, x, b, y):
 @triton.jit
 def compose_maxima(a, x, b, y):
     """First m -> max(a + m, x), then m -> max(b + m, y)."""
-    return a + b, tl.maximum(b + x, y)
+    return a + b, larger(b + x, y)
 
 
 @triton.jit
@@ -308,7 +308,7 @@ def scan_rows(decay, write, start, KIND: tl.constexpr, REVERSE: tl.constexpr, PR
     if KIND == "sum":
         write = tl.where(first, decay * start + write, write)
     elif KIND == "max":
-        write = tl.where(first, tl.maximum(decay + start, write), write)
+        write = tl.where(first, larger(decay + start, write), write)
     else:
         write = tl.where(first, logaddexp(decay + start, write, PRODUCT), write)
     if N == 1:
@@ -369,6 +369,18 @@ def fold_outer(x, COUNT: tl.constexpr):
 def fold_inner(x, COUNT: tl.constexpr):
     """Lanes to the matrix' columns: sums over its COUNT rows."""
     return tl.sum(tl.reshape(x, (x.shape[0], COUNT, x.shape[1] // COUNT)), axis=1)
+
+
+@triton.jit
+def larger(a, b):
+    """The larger of two numbers; NaN where one is, which the GPU's own maximum would leave out."""
+    return tl.maximum(a, b, propagate_nan=tl.PropagateNan.ALL)
+
+
+@triton.jit
+def smaller(a, b):
+    """The smaller of two numbers; NaN where one is."""
+    return tl.minimum(a, b, propagate_nan=tl.PropagateNan.ALL)
 
 
 @triton.jit

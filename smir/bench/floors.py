@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
-from smir.compiler import Compilation
-from smir.form_costs import form_costs, training_costs
+from smir.calls.form_costs import form_costs, training_costs
+from smir.compilation import Compilation
 from smir.ir.mixer import INPUT, Declaration
 from smir.tuning.arguments import Shape
 

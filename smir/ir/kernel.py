@@ -99,7 +99,10 @@ class Kernel:
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """All kernels of one form in launch order, with the buffers between them."""
+    """All kernels of one form in launch order, with the buffers between them.
+
+    With `full_products`, matrix products take float32 operands whatever type the inputs have.
+    """
 
     name: str
     form: str
@@ -107,6 +110,7 @@ class KernelPlan:
     results: tuple[Result, ...]
     buffers: tuple[Buffer, ...]
     kernels: tuple[Kernel, ...]
+    full_products: bool = False
 
     def buffer(self, name: str) -> Buffer:
         return next(b for b in self.buffers if b.name == name)

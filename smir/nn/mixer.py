@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from smir.compiled import CompiledMixer, compile_source, mixer_by_handle
+from smir.compiled import CompiledMixer, compile_source
 from smir.errors import ArgumentError, IRError
 from smir.ir.interval import Interval
 from smir.ir.mixer import INPUT
 from smir.ir.sizes import TIME_NAME
 from smir.nn.activations import before, into, middle, near
 from smir.nn.roles import Role, find_roles
+from smir.running import calls_by_handle
 from smir.sampling import check_sizes, dimension_names
 from smir.source import Source
 from smir.specs import find_spec
@@ -114,11 +115,26 @@ class Mixer(nn.Module):  # type: ignore[misc]
         `cu_seqlens` `[N + 1]`: x is one row `[1, T, d_model]` of N sequences; states are then `[N, heads, dims...]`.
         """
         found = self.compiled(**self.arguments(x), state=state, return_state=return_state, cu_seqlens=cu_seqlens)
-        y, final = found if return_state else (found, None)
-        y = y.flatten(3) if y.ndim > 3 else y.unsqueeze(-1)
-        y = y.to(self.out.weight.dtype)
-        y = self.out((self.norm(y) if self.norm is not None else y).flatten(2))
-        return (y, final) if return_state else y
+        if not return_state:
+            return self._outward(found)
+        y, final = found
+        return self._outward(y), final
+
+    def step(
+        self, x: Tensor, state: Mapping[str, Tensor] | None = None, *, inplace: bool = False, several: bool = False
+    ) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """y `[B, d_model]` of the next token x `[B, d_model]`, and the state after it: decoding.
+
+        `state`, `inplace` and `several` (x and y are `[B, n, d_model]` then) are those of the mixer's own `step`; in
+        place a mixer that keeps tokens begins with `layer.compiled.new_state(..)`.
+        """
+        if not several and (x.ndim != 2 or x.shape[-1] != self.d_model):
+            raise ArgumentError(f"x has shape {tuple(x.shape)}, expected [B, {self.d_model}]",
+                                hint="a step takes one token; several=True takes [B, n, d_model]")  # fmt: skip
+        given = self.arguments(x if several else x[:, None])
+        y, after = self.compiled.step(**given, state=state, inplace=inplace, several=True)
+        y = self._outward(y)
+        return y if several else y[:, 0], after
 
     def extra_repr(self) -> str:
         """The spec's name and sizes, and what was asked for."""
@@ -126,12 +142,18 @@ class Mixer(nn.Module):  # type: ignore[misc]
         asked = "".join(f", {name}={value}" for name, value in self.compiled.asked.items() if value is not None)
         return f"{self.compiled.spec.name}, d_model={self.d_model}, heads={self.heads}, {sizes}{asked}"
 
+    def _outward(self, y: Tensor) -> Tensor:
+        """What the mixer gave, `[B, T, heads, dims...]`, as `[B, T, d_model]`."""
+        y = y.flatten(3) if y.ndim > 3 else y.unsqueeze(-1)
+        y = y.to(self.out.weight.dtype)
+        return self.out((self.norm(y) if self.norm is not None else y).flatten(2))
+
     def _gate(self, role: Role, part: Tensor) -> Tensor:
         """A projection as the spec promises it, `[B, T, heads, *shape]`."""
         return self._in_range(role, part if role.shape else part.squeeze(-1))
 
     def _in_range(self, role: Role, values: Tensor) -> Tensor:
-        return into(values, Interval(*_ends(self.compiled.handle, role.name)))
+        return into(values, Interval(*_ends(self.compiled.calls.handle, role.name)))
 
     @property
     def _params(self) -> tuple[Role, ...]:
@@ -203,5 +225,5 @@ def _vector(role: Role, part: Tensor) -> Tensor:
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _ends(handle: str, name: str) -> tuple[float, float, bool, bool]:
     """The promised range of a declaration. Traced code may take numbers that it finds in objects for variables."""
-    promised = mixer_by_handle(handle).spec.declaration(name).range
+    promised = calls_by_handle(handle).spec.declaration(name).range
     return promised.lo, promised.hi, promised.lo_open, promised.hi_open

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.ir.graph import Node, walk
 from smir.ir.interval import INF, REAL, Interval, point
 from smir.ir.mixer import INPUT, Declaration, Mixer

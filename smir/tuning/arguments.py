@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from smir.array_kinds import NUMPY
-from smir.binding import Bound
+from smir.calls.array_kinds import NUMPY
+from smir.calls.binding import Bound
 from smir.ir.mixer import INPUT, Declaration, Mixer
 from smir.ir.sizes import TIME_NAME
 from smir.sampling import sample

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.tuning.problem import Problem
 from smir.tuning.settings import Bucket, Family, KernelSetting, Setting, bucket, candidate_name, fingerprint
 from smir.tuning.shipped import shipped_family

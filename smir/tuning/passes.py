@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from smir.compiler import Compilation, stateless_training_plan, training_plan
-from smir.execution import require_plan
+from smir.calls.execution import require_plan
+from smir.compilation import Compilation
+from smir.derivatives import stateless_training_plan, training_plan
 from smir.ir.kernel import Kernel, KernelPlan
 from smir.ir.tile_program import OUTPUT
 from smir.passes.gradients.adjoint_program import PREFIX

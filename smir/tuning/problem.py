@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from smir.array_kinds import CPU, FLOATS, NUMPY, TORCH, dtype_of
-from smir.binding import Bound
-from smir.compiler import Compilation
+from smir.calls.array_kinds import CPU, FLOATS, NUMPY, TORCH, dtype_of
+from smir.calls.binding import Bound
+from smir.compilation import Compilation
 from smir.errors import ArgumentError, BackendError
 from smir.source import Source
 from smir.tuning.arguments import Shape

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.ir.kernel import Kernel
 from smir.ir.tile_program import STEP
 from smir.tuning.passes import passes

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from smir.array_kinds import NUMPY
-from smir.compiler import Compilation, compile_spec
+from smir.calls.array_kinds import NUMPY
+from smir.calls.execution import find_backend
+from smir.compilation import Compilation
+from smir.compiler import compile_spec
 from smir.errors import SmirError
-from smir.execution import find_backend
 from smir.tuning.arguments import draw, draw_tensors, placed
 from smir.tuning.passes import Passes, passes
 from smir.tuning.problem import Candidate, Problem

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from smir.array_kinds import NUMPY, to_numpy
-from smir.compiler import Compilation
-from smir.execution import find_backend
+from smir.calls.array_kinds import NUMPY, to_numpy
+from smir.calls.execution import find_backend
+from smir.compilation import Compilation
 from smir.ir.mixer import INPUT
 from smir.ir.tile_program import OUTPUT, STEP
 from smir.tuning.arguments import Shape, draw, placed

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.errors import ArgumentError, FormError
 from smir.tuning.lookup import bucket_of, identity
 from smir.tuning.problem import Problem

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import smir
-from smir.binding import bind
+from smir.calls.binding import bind
 from smir.errors import ArgumentError, BackendError, FormError, RangeError, SmirError
 from smir.sampling import sample_states
 
@@ -57,7 +57,7 @@ def test_torch_calls(change, message) -> None:
 
 
 def test_two_devices_are_named(monkeypatch) -> None:
-    from smir import binding
+    from smir.calls import binding
 
     monkeypatch.setattr(binding, "device_of", lambda a: "cuda:0" if a is TENSORS["v"] else "cpu")
     with pytest.raises(ArgumentError, match=r"q is on cpu and v on cuda:0\nhint: .*one device"):

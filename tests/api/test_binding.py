@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from smir.binding import bind
+from smir.calls.binding import bind
 from smir.errors import ArgumentError, RangeError
 from smir.ir.dims import ONE, TIME, Dim
 from smir.ir.expr import const, input_at, pointwise, state_at
@@ -216,7 +216,7 @@ def test_range_ends_and_unbounded_values() -> None:
 def test_binding_numpy_arrays_never_imports_torch() -> None:
     code = (
         "import sys, numpy as np\n"
-        "from smir.binding import bind\n"
+        "from smir.calls.binding import bind\n"
         "from smir.ir.dims import Dim\n"
         "from smir.ir.expr import input_at\n"
         "from smir.ir.mixer import Declaration, Mixer\n"

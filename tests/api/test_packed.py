@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import smir
-from smir.binding import fit_call
-from smir.prepared import PreparedCall
+from smir.calls.binding import fit_call
+from smir.calls.prepared import PreparedCall
 
 torch = pytest.importorskip("torch")
 
@@ -188,7 +188,7 @@ def test_another_number_of_sequences_needs_no_new_preparation(monkeypatch):
         fit = fit_call(mixer.spec, given, states, cu_seqlens)
         return PreparedCall(fit, lambda arrays, held: ({"y": arrays["v"]}, {}))
 
-    monkeypatch.setattr(mixer, "_prepare", prepare)
+    monkeypatch.setattr(mixer.calls, "_prepare", prepare)
     arrays = arguments(mixer.spec, 10)
     for bounds in ([0, 4, 10], [0, 10], [0, 1, 2, 10]):
         mixer(**arrays, cu_seqlens=torch.tensor(bounds))

@@ -12,7 +12,7 @@ import smir
 from smir.compiled import CompiledMixer
 from smir.errors import ArgumentError, FormError, GradientError
 from smir.sampling import sample
-from smir.token_cache import TokenCache
+from smir.states.token_cache import TokenCache
 from tests.passes.pair_specs import QKV, text_of
 
 Arrays = dict[str, Any]
@@ -149,7 +149,7 @@ def test_nothing_is_prepared_again_as_the_past_grows() -> None:
     _, state = mixer(**part(mixer, arrays, slice(0, 4)), return_state=True)
     for t in range(4, 20):
         _, state = mixer.step(**part(mixer, arrays, t), state=state)
-    assert mixer._pair_segments is not None and len(mixer._pair_segments.prepared.known) == 1
+    assert mixer.calls.pair_segments is not None and len(mixer.calls.pair_segments.prepared.known) == 1
 
 
 def test_appending_copies_little() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import smir
-from smir import execution, prepared
+from smir.calls import execution, prepared
 from smir.compiled import CompiledMixer
 from smir.errors import ArgumentError, RangeError
 
@@ -143,8 +143,8 @@ def test_the_second_training_step_prepares_nothing(preparations: list[str], monk
     outcome(mixer, tensors(recorded=ALL))
     assert len(preparations) == 2
     for name in ("fit_call", "bound_to"):
-        monkeypatch.setattr(f"smir.compiled.{name}", lambda *_: pytest.fail("a call was fitted again"))
-    monkeypatch.setattr("smir.autograd.training_plan", lambda *_: pytest.fail("a plan was made again"))
+        monkeypatch.setattr(f"smir.running.{name}", lambda *_: pytest.fail("a call was fitted again"))
+    monkeypatch.setattr("smir.torch_side.autograd.training_plan", lambda *_: pytest.fail("a plan was made again"))
     outcome(mixer, strided(tensors(seed=3, recorded=ALL)))
     assert len(preparations) == 2
 
@@ -174,7 +174,7 @@ def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     mixer = smir.compile(SPEC)
     for T in range(1, 12):
         assert mixer(**arrays(T=T)).shape[1] == T
-        assert len(mixer._prepared.known) <= 4
+        assert len(mixer.calls.prepared.known) <= 4
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from torch._dynamo.utils import counters
 from torch.testing import assert_close
 
 import smir
+from smir.compilation import DIRECT
 from smir.compiled import CompiledMixer
-from smir.compiler import DIRECT
 from smir.specs import library_names
-from smir.torch_ops import described, mixer_of
+from smir.torch_side.operators import calls_of, described
 
 # Kernels of three kinds: a state that erases, convolutions, pairs with groups of heads.
 CLASSES = ("gated_delta_rule", "s4d_real", "softmax_gqa")
@@ -68,7 +68,7 @@ def test_one_graph_serves_all_lengths(name: str) -> None:
 def test_the_operator_is_sound(name: str) -> None:
     mixer = smir.compile(name)
     given = tensors(mixer, T=12, recorded=mixer.forms != (DIRECT,))
-    torch.library.opcheck(torch.ops.smir.mix, (list(given.values()), None, [], True, described(mixer)))
+    torch.library.opcheck(torch.ops.smir.mix, (list(given.values()), None, [], True, described(mixer.calls)))
 
 
 def test_packed_sequences_are_traced() -> None:
@@ -83,7 +83,7 @@ def test_packed_sequences_are_traced() -> None:
         found, expected = traced(given, bounds), call(given, bounds)
         assert_close(found, expected, rtol=1e-9, atol=1e-12)
         assert_close(gradients(found, given), gradients(expected, given), rtol=1e-8, atol=1e-11)
-    torch.library.opcheck(torch.ops.smir.mix, (list(given.values()), bounds, [], True, described(mixer)))
+    torch.library.opcheck(torch.ops.smir.mix, (list(given.values()), bounds, [], True, described(mixer.calls)))
 
 
 def test_states_go_in_and_out_of_a_graph() -> None:
@@ -125,16 +125,16 @@ def test_a_graph_is_made_anew_for_another_mixer() -> None:
 
 def test_the_text_of_an_operator_is_the_mixer() -> None:
     """A process that has never seen the mixer compiles it from the text."""
-    from smir import torch_ops
+    from smir.torch_side import operators
 
     for name in CLASSES:
         mixer = smir.compile(name, chunk=16)
-        text = described(mixer)
-        known = torch_ops._MIXERS.pop(text)
-        again = mixer_of(text)
-        assert again is not known and again.asked == mixer.asked and again.forms == mixer.forms
+        text = described(mixer.calls)
+        known = operators._MIXERS.pop(text)
+        again = calls_of(text)
+        assert again is not known and again.asked == mixer.calls.asked and again.done.forms == mixer.forms
         given = tensors(mixer, T=9, recorded=False)
-        assert torch.equal(again(**given), mixer(**given))
+        assert torch.equal(again((), given, None, False), mixer(**given))
 
 
 @pytest.mark.parametrize(

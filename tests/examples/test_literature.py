@@ -5,7 +5,7 @@ import pytest
 
 import smir
 from docs.catalogue import BEYOND, LITERATURE, NEEDED, literature
-from smir.compiler import DIRECT
+from smir.compilation import DIRECT
 from smir.ir.mixer import INPUT
 from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP
 from smir.specs import library_names

@@ -6,8 +6,8 @@ from functools import cache
 import numpy as np
 
 import smir
+from smir.compilation import Compilation
 from smir.compiled import CompiledMixer
-from smir.compiler import Compilation
 from smir.verify import run_form
 from tests.golden.vectors import cases
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import smir
-from smir.compiler import CONVOLUTION
+from smir.ir.convolution import CONVOLUTION
 from tests.golden.rows import call
 from tests.golden.vectors import cases, load, relative_rms
 

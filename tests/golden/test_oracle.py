@@ -7,7 +7,7 @@ import pytest
 
 import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
-from smir.binding import bind
+from smir.calls.binding import bind
 from smir.frontends import parse_mixer
 from smir.source import Source
 from tests.golden.vectors import cases, load, names, relative_rms

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
-from smir.binding import bind
+from smir.calls.binding import bind
 from smir.frontends import parse_mixer
 from smir.library import load as load_spec
 from tests.golden.resets.make_vectors import GATES

@@ -9,7 +9,8 @@ import numpy as np
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_results
 from smir.backends.numpy_reference.tile_interpreter import run_tile_results
-from smir.compiler import FORMS, Compilation, Options, compile_spec
+from smir.compilation import FORMS, Compilation
+from smir.compiler import Options, compile_spec
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.tile_program import QUADRATIC, STEP, TileProgram

@@ -9,8 +9,9 @@ import pytest
 
 import smir
 from smir.backends.numpy_reference import plan_interpreter
+from smir.compilation import Compilation
 from smir.compiled import CompiledMixer
-from smir.compiler import Compilation, adjoint_plan
+from smir.derivatives import adjoint_plan
 from smir.ir.kernel import KernelPlan
 from smir.passes.gradients import saved_values
 from smir.passes.gradients.saved_values import KEPT, RECOMPUTED, UNUSED

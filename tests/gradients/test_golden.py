@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from smir.binding import bind
+from smir.calls.binding import bind
 from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP
 from smir.library import names as library_names
 from tests.golden.vectors import Case, cases, load, names

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import smir
-from smir.binding import bind
+from smir.calls.binding import bind
 from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.sampling import divisor_names, sample_states
 from tests.golden.resets import vectors

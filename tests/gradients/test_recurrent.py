@@ -7,7 +7,7 @@ import pytest
 import smir
 from smir.backends.triton_gpu.emit_kernel import print_kernel
 from smir.backends.triton_gpu.facts import Facts
-from smir.compiler import training_plan
+from smir.derivatives import training_plan
 from smir.ir.graph import walk
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import ONE, PARAM

@@ -13,7 +13,7 @@ from smir.ir.kernel import KernelPlan
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
 from smir.sampling import dimension_names, sample_states
-from smir.second_derivatives import second_plan
+from smir.torch_side.second_derivatives import second_plan
 from tests.gradients.test_autograd import assert_same, compilation, compiled, leaves, multiplied_out, sampled, weighted
 
 torch = pytest.importorskip("torch")

@@ -92,6 +92,39 @@ def test_the_state_carries_on():
     assert {n: tuple(s.shape) for n, s in state.items()} == {"S": (2, 2, 6, 6)}
 
 
+@pytest.mark.parametrize("name", ["gated_delta_rule", "short_convolution", "softmax_causal", "mlstm"])
+def test_steps_are_the_whole_call(name):
+    """Token by token, in place after the first part, and a few at once."""
+    mixer, x = layer(name, dtype=torch.float64), torch.randn(2, 20, 12, dtype=torch.float64)
+    with torch.no_grad():
+        whole, final = mixer(x, return_state=True)
+        y, state = mixer(x[:, :8], return_state=True)
+        parts = [y]
+        for t in range(8, 12):
+            y, state = mixer.step(x[:, t], state)
+            assert y.shape == (2, 12)
+            parts.append(y[:, None])
+        y, state = mixer.step(x[:, 12:15], state, several=True)
+        parts.append(y)
+        for t in range(15, 20):
+            y, state = mixer.step(x[:, t], state, inplace=True)
+            parts.append(y[:, None])
+    torch.testing.assert_close(torch.cat(parts, 1), whole)
+    assert set(state) == set(final)
+    for entry, value in final.items():
+        torch.testing.assert_close(state[entry], value)
+
+
+def test_a_step_begins_a_sequence_and_has_gradients():
+    mixer, x = layer("gla"), torch.randn(2, 3, 12)
+    y, state = mixer.step(x[:, 0])
+    y, _ = mixer.step(x[:, 1], state)
+    found = torch.autograd.grad(y.square().sum(), list(mixer.parameters()))
+    expected = torch.autograd.grad(mixer(x[:, :2])[:, 1].square().sum(), list(mixer.parameters()))
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(("name", "sees_ahead"), [("lion_s", True), ("scalar_decay", False)])
 def test_direction(name, sees_ahead):
     mixer, x = layer(name), torch.randn(1, 9, 12)
@@ -173,6 +206,9 @@ def test_the_output_keeps_the_scale_of_its_input():
         (lambda: layer()(torch.randn(5, 12)), r"x has shape \(5, 12\), expected \[B, T, 12\]"),
         (lambda: layer()(torch.randn(1, 5, 13)), r"expected \[B, T, 12\]"),
         (lambda: layer()(torch.randn(1, 5, 12), {"Z": torch.zeros(1)}), "has no state 'Z'"),
+        (lambda: layer().step(torch.randn(1, 5, 12)), r"x has shape \(1, 5, 12\), expected \[B, 12\]"),
+        (lambda: layer().step(torch.randn(5, 12), several=True), r"expected \[B, T, 12\]"),
+        (lambda: layer("lion_s").step(torch.randn(1, 12)), "lion_s"),
     ],
 )
 def test_bad_input_is_one_clear_error(call, message):

@@ -24,6 +24,8 @@ ROOMS = (
     "pairs",
     "forms",
 )
+# What running a call takes, in the same order; what a call may need later is imported when it does.
+CALL_ROOMS = ("calls", "states", "torch_side")
 
 
 def python(script: str) -> str:
@@ -45,6 +47,12 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             found.add(node.module or "")
     return found
+
+
+def imports_at_once(path: Path) -> set[str]:
+    """The modules that importing a file imports."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.module or "" for node in body if isinstance(node, ast.ImportFrom)}
 
 
 def test_import_smir_loads_nothing_heavy():
@@ -72,7 +80,10 @@ def test_every_public_name_exists():
 @pytest.mark.parametrize("folder", SIBLINGS)
 def test_siblings_do_not_import_each_other(folder: str):
     others = tuple(f"smir.{s}" for s in SIBLINGS if s != folder)
-    upwards = ("smir.compiler", "smir.compiled", "smir.cli", "smir.verify", "smir.explain", "smir.binding")
+    upwards = (
+        *("smir.compilation", "smir.compiler", "smir.derivatives", "smir.compiled", "smir.cli", "smir.verify"),
+        *("smir.explain", "smir.running", *(f"smir.{room}" for room in CALL_ROOMS)),
+    )
     for path in sources(folder):
         wrong = {m for m in imports(path) if m.startswith((*others, *upwards))}
         assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
@@ -89,6 +100,19 @@ def test_rooms_of_passes_import_only_the_rooms_before_them():
             assert "smir.passes" not in imports(path), f"{path.relative_to(ROOT)} imports a room without its name"
 
 
+@pytest.mark.parametrize("room", CALL_ROOMS)
+def test_rooms_of_a_call_are_loaded_with_the_rooms_before_them_only(room: str):
+    above = (
+        "smir.running",
+        "smir.compiled",
+        "smir.cli",
+        *(f"smir.{r}" for r in CALL_ROOMS[CALL_ROOMS.index(room) + 1 :]),
+    )
+    for path in sources(f"smir/{room}"):
+        wrong = {m for m in imports_at_once(path) if m.startswith(above)}
+        assert not wrong, f"{path.relative_to(ROOT)} imports {wrong}"
+
+
 def test_the_ir_imports_nothing_above_it():
     for path in sources("smir/ir"):
         wrong = {
@@ -103,7 +127,7 @@ def test_the_ir_imports_nothing_above_it():
     ("package", "homes"),
     [
         ("triton", ("backends/triton_gpu",)),
-        ("torch", ("backends", "smir/binding", "smir/autograd", "smir/torch_", "smir/nn", "smir/tuning", "smir/bench")),
+        ("torch", ("backends", "smir/calls/binding", "smir/torch_side", "smir/nn", "smir/tuning", "smir/bench")),
     ],
 )
 def test_only_backends_import(package: str, homes: tuple[str, ...]):

@@ -3,7 +3,7 @@
 import pytest
 
 import smir
-from smir.compiler import adjoint_plan
+from smir.derivatives import adjoint_plan
 from smir.ir import tile
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import GRID, Kernel, KernelPlan

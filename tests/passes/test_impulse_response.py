@@ -5,7 +5,7 @@ import pytest
 
 import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
-from smir.compiler import CONVOLUTION
+from smir.ir.convolution import CONVOLUTION
 
 TWO_LEVELS = """mixer two_levels
   input q, k, v: D

@@ -11,7 +11,7 @@ from smir.backends.numpy_reference.emit import emit_numpy
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
-from smir.compiler import training_plan
+from smir.derivatives import training_plan
 from smir.ir.kernel import GRID
 from smir.ir.tile_program import SCAN, STEP
 from smir.sampling import sample, sample_states

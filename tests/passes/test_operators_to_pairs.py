@@ -9,8 +9,10 @@ import torch
 import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.pair_interpreter import run_pairs
+from smir.compilation import Compilation
 from smir.compiled import CompiledMixer
-from smir.compiler import Compilation, Options, compile_spec, stateless_training_plan
+from smir.compiler import Options, compile_spec
+from smir.derivatives import stateless_training_plan
 from smir.ir.pairs import PairProgram
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir

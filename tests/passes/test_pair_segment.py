@@ -9,7 +9,7 @@ import smir
 from smir.backends.numpy_reference import layout
 from smir.backends.numpy_reference.plan_interpreter import run_results
 from smir.backends.numpy_reference.tile_interpreter import run_tile_results
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.errors import FormError
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir

@@ -10,7 +10,9 @@ from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.pair_interpreter import run_pairs
 from smir.backends.numpy_reference.plan_interpreter import run_results
 from smir.backends.numpy_reference.tile_interpreter import run_tile_results
-from smir.compiler import Compilation, Options, compile_spec, gradients
+from smir.compilation import Compilation
+from smir.compiler import Options, compile_spec
+from smir.derivatives import gradients
 from smir.errors import IRError
 from smir.ir.expr import const
 from smir.ir.pairs import SOFTMAX, SUM, PairProgram, PairRead

@@ -8,7 +8,7 @@ import pytest
 import smir
 from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.ir.graph import walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
 from smir.ir.tile import BUFFER, CARRIED

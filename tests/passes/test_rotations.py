@@ -7,7 +7,7 @@ import smir
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.operator_interpreter import run_operators
 from smir.backends.numpy_reference.plan_interpreter import run_plan
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.sampling import dimension_names, sample_states
 from tests.passes.rotating import LAWS, REFUSED, ROTATING, spec

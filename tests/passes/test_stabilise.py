@@ -21,8 +21,8 @@ from smir.passes.gradients.adjoint_program import adjoint_program
 from smir.passes.masks.masks_to_states import masks_to_states
 from smir.passes.stabilisation.stabilise import stabilise
 from smir.sampling import sample, sample_states
-from smir.scaled_states import ScaledStates
 from smir.source import Source
+from smir.states.scaled_states import ScaledStates
 
 STABILISED = ("mlstm", "rwkv4", "aft_simple_causal")
 

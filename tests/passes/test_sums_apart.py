@@ -3,7 +3,7 @@
 import pytest
 
 import smir
-from smir.compiler import adjoint_plan
+from smir.derivatives import adjoint_plan
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import ONE
 from smir.passes.kernels.sums_apart import keeps_too_much

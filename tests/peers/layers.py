@@ -49,6 +49,15 @@ class Layer:
     run: Callable[[nn.Module, Tensor], Tensor] = lambda layer, x: layer(x)
 
 
+def draw_weights(layer: nn.Module) -> nn.Module:
+    """The layer with all its weights drawn; what their constructors leave empty or constant too."""
+    with torch.no_grad():
+        for name, p in layer.named_parameters():
+            drawn = torch.randn(p.shape) / max(p.shape[-1], 1) ** 0.5 if p.ndim > 1 else 0.3 * torch.randn(p.shape)
+            p.copy_(drawn + 1 if name.endswith("norm.weight") else drawn)
+    return layer
+
+
 def unit(x: Tensor) -> Tensor:
     """Their l2 norm over the last axis."""
     return x / ((x * x).sum(-1, keepdim=True) + 1e-6).sqrt()

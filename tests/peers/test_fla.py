@@ -8,8 +8,8 @@ import torch
 
 import smir
 from docs.catalogue import LITERATURE
+from smir.compilation import DIRECT
 from smir.compiled import CompiledMixer
-from smir.compiler import DIRECT
 from smir.ir.tile_program import CHUNKED, QUADRATIC, SCAN, STEP
 from smir.sampling import dimension_names, sample, sample_states
 from smir.specs import library_names

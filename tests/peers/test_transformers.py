@@ -10,7 +10,7 @@ from torch import nn
 import smir
 from smir.specs import library_names
 from tests.golden.vectors import relative_rms
-from tests.peers.layers import LAYERS, TOKENS, WIDTH, Layer, Tensor
+from tests.peers.layers import LAYERS, TOKENS, WIDTH, Layer, Tensor, draw_weights
 
 pytestmark = pytest.mark.peers
 
@@ -18,14 +18,9 @@ BUDGET = 1e-5
 
 
 def built(case: Layer) -> nn.Module:
-    """The layer with random weights; what their constructors leave empty or constant is drawn too."""
+    """The layer with random weights."""
     torch.manual_seed(0)
-    layer = case.build().eval()
-    with torch.no_grad():
-        for name, p in layer.named_parameters():
-            drawn = torch.randn(p.shape) / max(p.shape[-1], 1) ** 0.5 if p.ndim > 1 else 0.3 * torch.randn(p.shape)
-            p.copy_(drawn + 1 if name.endswith("norm.weight") else drawn)
-    return layer
+    return draw_weights(case.build()).eval()
 
 
 def outcome(case: Layer, layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:

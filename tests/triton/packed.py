@@ -27,7 +27,8 @@ def compare_packed(spec: str, form: str, backend: str = "triton") -> list[str]:
     mixer = smir.compile(spec, form=form, backend=backend, chunk=None if form == "step" else CHUNK)
     arrays, states = _arguments(mixer)
     whole, parts = _packed(mixer, arrays, states), _loop(mixer, arrays, states)
-    summed = {f"d_{name}" for name in (*(d.name for d in mixer.spec.params), *(p.of for p in mixer.call_states.pasts))}
+    pasts = mixer.calls.call_states.pasts
+    summed = {f"d_{name}" for name in (*(d.name for d in mixer.spec.params), *(p.of for p in pasts))}
     wrong = sorted(whole.keys() ^ parts.keys())
     for name in whole.keys() & parts.keys():
         one, other = whole[name], parts[name]
@@ -102,7 +103,7 @@ def _arguments(mixer: smir.CompiledMixer) -> tuple[Results, Results]:
     tokens = sum(LENGTHS)
     arrays = sample(mixer.spec, 1, tokens, HEADS, {}, seed=3)
     states = sample_states(mixer.spec, len(LENGTHS), HEADS, {}, seed=4)
-    for past in mixer.call_states.pasts:
+    for past in mixer.calls.call_states.pasts:
         like = arrays[past.of][0] if past.is_input else states[past.of]
         shape = (len(LENGTHS), len(past.ages), *like.shape[1:])
         states[past.name] = np.random.default_rng(5).uniform(-0.5, 0.5, shape)

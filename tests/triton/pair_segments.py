@@ -30,8 +30,8 @@ def compare_segments(spec: str, lengths: tuple[int, ...], chunk: int) -> float:
 
 def compare_divided(spec: str, lengths: tuple[int, ...]) -> float:
     """The same where several programs take a part of the past each, although it is short."""
-    from smir import pair_segments
     from smir.backends.triton_gpu import past
+    from smir.states import pair_segments
 
     long_past, split_tokens = pair_segments.LONG_PAST, past.SPLIT_TOKENS
     pair_segments.LONG_PAST, past.SPLIT_TOKENS = 1, 8

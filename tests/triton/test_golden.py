@@ -1,4 +1,4 @@
-"""Golden vectors in Triton's interpreter, in float32: outputs, final states and all gradients within the budget."""
+"""Golden vectors in Triton's interpreter, in both types: outputs, final states and all gradients within the budget."""
 
 import pytest
 
@@ -15,6 +15,12 @@ ALWAYS = {
     ("softmax_gqa", "a", "quadratic"),
     ("gated_delta_rule", "b", "chunked"),
 }
+# An erase, a parameter's sum over all tokens, one read divided by another.
+ALWAYS_SHORT = {
+    ("delta_rule", "a", "chunked"),
+    ("retnet", "b", "chunked"),
+    ("lion_lit_norm", "a", "chunked"),
+}
 RUNS = [(name, case, form) for name in names() for case in cases(name) for form in forms(name)]
 
 
@@ -26,5 +32,12 @@ def test_golden_vectors(interpreted: Submit, name: str, case: str, form: str) ->
     assert not interpreted(golden_excess, name, case, form).result()
 
 
+@pytest.mark.parametrize(
+    ("name", "case", "form"), [r if r in ALWAYS_SHORT else pytest.param(*r, marks=pytest.mark.full) for r in RUNS]
+)
+def test_golden_vectors_in_bfloat16(interpreted: Submit, name: str, case: str, form: str) -> None:
+    assert not interpreted(golden_excess, name, case, form, "bfloat16").result()
+
+
 def test_no_vector_is_left_out() -> None:
-    assert len(names()) == 44 and set(RUNS) >= ALWAYS
+    assert len(names()) == 44 and set(RUNS) >= ALWAYS | ALWAYS_SHORT

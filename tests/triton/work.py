@@ -8,7 +8,7 @@ import numpy as np
 
 import smir
 from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
-from smir.compiler import adjoint_plan, training_plan
+from smir.derivatives import adjoint_plan, training_plan
 from smir.ir.kernel import KernelPlan
 from smir.sampling import common_sizes, sample, sample_states
 
@@ -35,7 +35,7 @@ def compare(spec: str, form: str, case: Case) -> dict[str, float]:
     plan, sizes = mixer.compilation.plans[form], dict(case.sizes)
     arrays = sample(mixer.spec, case.B, case.T, case.H, sizes, seed=3, extreme=case.extreme)
     states = sample_states(mixer.spec, case.B, case.H, sizes, seed=4) if case.states else {}
-    return compare_plan(plan, arrays, mixer.scaled_states.carried(states, sizes), case.chunk)
+    return compare_plan(plan, arrays, mixer.compilation.scaled_states.carried(states, sizes), case.chunk)
 
 
 def compare_plan(
@@ -71,7 +71,7 @@ def compare_gradients(spec: str, form: str, case: Case) -> dict[str, float]:
     y = run_plan(done.plans[form], arrays, states, chunk=case.chunk)[0]
     d_y = rng.standard_normal(y.shape)
     d_states = {f"d_{name}": rng.standard_normal(s.shape) for name, s in states.items()}
-    wanted, states = frozenset({*arrays, *states}), mixer.scaled_states.carried(states, sizes)
+    wanted, states = frozenset({*arrays, *states}), mixer.compilation.scaled_states.carried(states, sizes)
     plans, cotangents = training_plan(done, form, wanted), ({"d_y": d_y}, d_states)
     truth = run_results(
         adjoint_plan(done, form, wanted), {**arrays, "d_y": d_y}, {**states, **d_states}, chunk=case.chunk
@@ -214,7 +214,7 @@ def compare_layouts(spec: str) -> dict[str, float]:
         found, expected = (_with_gradients(m, tensors) for m, tensors in
                            ((mixer, laid_out), (truth, [t.requires_grad_() for t in given.values()])))  # fmt: skip
         errors[name] = max(float((a - b).norm() / b.norm()) for a, b in zip(found, expected, strict=True))
-    assert len(mixer._prepared.known) == 1, "a layout was prepared anew"
+    assert len(mixer.calls.prepared.known) == 1, "a layout was prepared anew"
     return errors
 
 
@@ -246,11 +246,42 @@ def exponential_ends() -> list[float]:
     return at_the_ends()
 
 
-def golden_excess(name: str, case: str, form: str) -> dict[str, tuple[float, float]]:
+def step_without_memory(spec: str) -> dict[str, bool]:
+    """What a step in place does when an allocation fails: what it raises, and what is left of the state."""
+    import torch
+
+    mixer = smir.compile(spec, backend="triton")
+    tokens = [{n: torch.from_numpy(a[:, t]).float() for n, a in sample(mixer.spec, 2, 2, 2).items()} for t in range(2)]
+    with torch.no_grad():
+        _, state = mixer.step(**tokens[0])
+        before = {n: s.clone() for n, s in state.items()}
+        expected, after = mixer.step(**tokens[1], state=before)
+        empty, error = torch.empty, None
+        try:
+            torch.empty = _no_memory
+            mixer.step(**tokens[1], state=state, inplace=True)
+        except torch.OutOfMemoryError as found:
+            error = found
+        finally:
+            torch.empty = empty
+        kept = all(torch.equal(s, before[n]) for n, s in state.items())
+        y, _ = mixer.step(**tokens[1], state=state, inplace=True)
+    again = torch.equal(y, expected) and all(torch.equal(s, after[n]) for n, s in state.items())
+    notes = " ".join(getattr(error, "__notes__", ()))
+    return {"raised": error is not None, "explained": "as they were" in notes, "kept": kept, "again": again}
+
+
+def _no_memory(*args: Any, **others: Any) -> Any:
+    import torch
+
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 64.00 GiB.")
+
+
+def golden_excess(name: str, case: str, form: str, dtype: str = "float32") -> dict[str, tuple[float, float]]:
     """The results of a golden vector that are beyond their budget and twice what is unavoidable: error and budget."""
     from benchmarks.gpu_golden import compare
 
-    rows = list(compare(name, case, form, "float32", "cpu", runs=1))
+    rows = list(compare(name, case, form, dtype, "cpu", runs=1))
     assert rows
     return {r["result"]: (r["error"], r["budget"]) for r in rows
             if not r["passed"] and not r["error"] <= 2 * r["unavoidable"]}  # fmt: skip

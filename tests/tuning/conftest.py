@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import smir
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.tuning.arguments import Shape
 from smir.tuning.problem import Problem
 from smir.tuning.settings import Bucket, KernelSetting, Setting

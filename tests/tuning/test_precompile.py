@@ -43,6 +43,7 @@ print("same")
 # The first call compiles all kernels, each in a thread of its own; the next one finds nothing to do.
 import threading
 from importlib import import_module
+from types import SimpleNamespace
 from smir.backends.triton_gpu.first_call import compile_together
 from smir.backends.triton_gpu.runtime import prepare
 
@@ -52,14 +53,15 @@ def tensor(leaf):
 arrays = {leaf.name: tensor(leaf) for leaf in plan.leaves}
 ready = prepare(plan, arrays)
 threads, module = [], import_module(ready.launch.__module__)
+compiled = SimpleNamespace(metadata=SimpleNamespace(shared=1024))
 for name in ready.cold:
     kernel = getattr(module, name)
     kernel.device_caches[0]
-    kernel.compile = lambda found, **others: threads.append(threading.current_thread().name) or object()
+    kernel.compile = lambda found, **others: threads.append(threading.current_thread().name) or compiled
 count = len(ready.cold)
 inputs = [arrays[name] for name, _ in ready.inputs]
-compile_together(ready.launch, ready.cold, inputs, dict(ready.keywords))
-assert ready.cold == [] and len(threads) == count == len(plan.kernels) and "MainThread" not in threads
+found = compile_together(ready.launch, ready.cold, inputs, dict(ready.keywords))
+assert found == dict.fromkeys(ready.cold, 1024) and len(threads) == count == len(plan.kernels) and "MainThread" not in threads
 print("together")
 """
 

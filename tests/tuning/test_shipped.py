@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import smir
-from smir.compiler import Compilation
+from smir.compilation import Compilation
 from smir.ir.kernel import KernelPlan
 from smir.tuning import lookup, shipped
 from smir.tuning.lookup import find, identity, mixer_hash

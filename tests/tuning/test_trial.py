@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import smir
-from smir import execution
+from smir.calls import execution
 from smir.tuning import trial
 from smir.tuning.arguments import Shape, draw
 from smir.tuning.problem import Candidate, Problem

@@ -6,7 +6,7 @@ Results are the oracle's, in float64. Inputs are multiples of 1/64, so that the 
 import numpy as np
 
 from smir.backends.numpy_reference.mixer_interpreter import run_mixer
-from smir.binding import bind
+from smir.calls.binding import bind
 from smir.frontends import parse_mixer
 from smir.ir.mixer import INPUT, Declaration, Mixer
 from smir.library import load as load_spec

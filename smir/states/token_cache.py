@@ -7,7 +7,7 @@ move to its front when it is full. What is read are views, oldest token first, w
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 
-from smir.array_kinds import Array, module_of
+from smir.calls.array_kinds import Array, module_of
 from smir.errors import ArgumentError
 
 DEFAULT_CAPACITY = 256
@@ -60,8 +60,12 @@ class TokenCache(Mapping[str, Array]):
             tokens = {name: a[:, count - most :] for name, a in tokens.items()}
             count = most
         kept = self.tokens if most is None else min(self.tokens, max(0, most - count))
-        self.first = self.last - kept
-        self._make_room(tokens, count, most)
+        first, self.first = self.first, self.last - kept
+        try:
+            self._make_room(tokens, count, most)
+        except BaseException:
+            self.first = first
+            raise
         for name, a in tokens.items():
             self._memory[name][:, self.last : self.last + count] = a
         self.last += count
@@ -82,8 +86,10 @@ class TokenCache(Mapping[str, Array]):
             fresh = {name: _memory_like(a, wanted) for name, a in tokens.items()}
         else:
             fresh = self._memory
-        for name in self._memory:
-            fresh[name][:, :kept] = _own(self[name])
+        # all copies are made before anything is overwritten: there may be no memory for one of them
+        moved = {name: _own(self[name]) if fresh is self._memory else self[name] for name in self._memory}
+        for name, values in moved.items():
+            fresh[name][:, :kept] = values
         self._memory, self.first, self.last = fresh, 0, kept
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from smir.array_kinds import Array, convert, device_of, dtype_of, module_of
+from smir.calls.array_kinds import Array, convert, device_of, dtype_of, module_of
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from smir.array_kinds import has_modes, is_recording, signature
-from smir.binding import Fit
-from smir.execution import Runner
-from smir.packing import any_length
+from smir.calls.array_kinds import has_modes, is_recording, signature
+from smir.calls.binding import Fit
+from smir.calls.execution import Runner
+from smir.calls.packing import any_length
 
 Key = tuple[Any, ...]
 # Kinds of calls that a mixer remembers: training and evaluation at a few lengths are far fewer.

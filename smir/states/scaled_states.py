@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from smir.array_kinds import convert, device_of, dtype_of, kind_of, promote, same_memory, wants_gradient
+from smir.calls.array_kinds import convert, device_of, dtype_of, kind_of, promote, same_memory, wants_gradient
 from smir.errors import ArgumentError
 from smir.ir.dims import ONE
 from smir.ir.mixer import Mixer, State, matrix_shape

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from smir.array_kinds import (
+from smir.calls.array_kinds import (
     CPU,
     FLOATS,
     NUMPY,
@@ -27,12 +27,12 @@ from smir.array_kinds import (
     unreadable,
     wants_gradient,
 )
-from smir.binding_shapes import check_states, find_layout
+from smir.calls.binding_shapes import check_states, find_layout
+from smir.calls.packing import check_cu_seqlens
 from smir.errors import ArgumentError, RangeError
 from smir.ir.interval import Interval
 from smir.ir.mixer import INPUT, Declaration, Mixer
 from smir.ir.sizes import CU_SEQLENS
-from smir.packing import check_cu_seqlens
 
 Arrays = dict[str, Array]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from smir.array_kinds import NUMPY, convert, device_of, dtype_of, is_symbolic, kind_of, module_of, promote
+from smir.calls.array_kinds import NUMPY, convert, device_of, dtype_of, is_symbolic, kind_of, module_of, promote
 from smir.ir.convolution import ConvolutionProgram, ConvolvedRead, Term
 from smir.ir.mixer import Mixer
 from smir.ir.tile_program import OUTPUT

@@ -8,7 +8,9 @@ gradients: `d_d_<name>` for arguments, the initial states `dd_d_<state>` for tho
 
 from dataclasses import replace
 
-from smir.compiler import ADJOINT_STAGES, Compilation, Gradients, Options, Stage, differentiable, differentiated
+from smir.compilation import Compilation
+from smir.compiler import Options, Stage
+from smir.derivatives import ADJOINT_STAGES, Gradients, differentiable, differentiated
 from smir.ir.kernel import KernelPlan
 from smir.ir.pairs import PairProgram
 from smir.ir.tile_program import TileProgram

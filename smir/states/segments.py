@@ -7,14 +7,15 @@ past and segment one behind the other. Slices and joins are differentiable, so g
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from smir.array_kinds import Array, convert, device_of, dtype_of, kind_of, module_of
-from smir.call_states import CallStates
-from smir.compiler import Compilation, compile_mixer
-from smir.packed_pasts import PackedRows
+from smir.calls.array_kinds import Array, convert, device_of, dtype_of, kind_of, module_of
+from smir.compilation import Compilation
+from smir.compiler import compile_mixer
 from smir.passes.segments.delays import lines_as_inputs
+from smir.states.call_states import CallStates
+from smir.states.packed_pasts import PackedRows
 
 if TYPE_CHECKING:
-    from smir.compiled import CompiledMixer
+    from smir.running import Calls
 
 Arrays = dict[str, Array]
 
@@ -26,7 +27,7 @@ def segment_variant(done: Compilation) -> Compilation:
 
 
 def run_segment(
-    variant: "CompiledMixer", entries: CallStates, given: Arrays, state: Arrays, cu_seqlens: Array = None
+    variant: "Calls", entries: CallStates, given: Arrays, state: Arrays, cu_seqlens: Array = None
 ) -> tuple[Array, Arrays]:
     """y and the state after a segment, from the state before it; arguments and results as the caller has them.
 
@@ -41,12 +42,12 @@ def run_segment(
         rows = PackedRows(cu_seqlens, given[entries.spec.inputs[0].name].shape[1])
         shifted = {p.line(age): rows.delayed(given[p.of], pasts.get(p.name), age, len(p.ages))
                    for p in lines for age in p.ages}  # fmt: skip
-        y, final = variant(**given, **shifted, state={**own, **older}, return_state=True, cu_seqlens=cu_seqlens)
+        y, final = variant((), {**given, **shifted}, {**own, **older}, True, cu_seqlens)
         tokens = {p.of: rows.last(given[p.of], pasts.get(p.name), len(p.ages)) for p in lines}
         return y, gathered(entries, final, tokens)
     wide = {p.of: with_past(given[p.of], pasts.get(p.name), len(p.ages)) for p in lines}
     shifted = {p.line(age): delayed(wide[p.of], age, len(p.ages)) for p in lines for age in p.ages}
-    y, final = variant(**given, **shifted, state={**own, **older}, return_state=True)
+    y, final = variant((), {**given, **shifted}, {**own, **older}, True)
     return y, gathered(entries, final, {p.of: wide[p.of][:, -len(p.ages) :] for p in lines})
 
 

@@ -3,7 +3,7 @@
 - the states of the spec, or those that stand for its masks, `[B, H, *dims]`; mantissas are followed by their logs;
 - `<x>_past` `[B, n, H, *dims]`, oldest first: the last n tokens of an input that is read at `[t-n]`; of a state, its
   values before the last one;
-- of masked operators without step equations, `<x>_past` and `position` (`smir.pair_segments`).
+- of masked operators without step equations, `<x>_past` and `position` (`smir.states.pair_segments`).
 
 What isn't given is as before the first token: a past is zero, that of a state the state itself.
 """
@@ -14,15 +14,15 @@ from difflib import get_close_matches
 from functools import cached_property
 from typing import Any
 
-from smir.array_kinds import FLOATS, Array, device_of, dtype_of, kind_of
+from smir.calls.array_kinds import FLOATS, Array, device_of, dtype_of, kind_of
 from smir.errors import ArgumentError, FormError
 from smir.ir.mixer import Mixer
 from smir.ir.operator import Obstacle
 from smir.ir.segment import past_of
 from smir.passes.pairs.pair_cache import PairCache
 from smir.passes.segments.delays import delay_lines, line_ages, line_name
-from smir.scaled_states import ScaledStates
-from smir.token_cache import TokenCache
+from smir.states.scaled_states import ScaledStates
+from smir.states.token_cache import TokenCache
 
 Arrays = dict[str, Array]
 

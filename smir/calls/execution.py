@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from smir.array_kinds import TORCH, kind_of, to_numpy, write
-from smir.binding import Bound
-from smir.compiler import DIRECT, Compilation, require_form
+from smir.calls.array_kinds import TORCH, kind_of, to_numpy, write
+from smir.calls.binding import Bound
+from smir.compilation import DIRECT, Compilation, require_form
 from smir.errors import BackendError, FormError
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
@@ -157,11 +157,15 @@ def _numpy_chunk(form: str, bound: Bound) -> int:
 
 
 def _triton_chunk(form: str, bound: Bound) -> int:
+    import torch
+
+    from smir.backends.triton_gpu.fitting import shared_limit
     from smir.backends.triton_gpu.options import default_chunk
 
+    limit = shared_limit(torch.device(bound.device))
     short = {a.dtype for a in bound.arrays.values() if a.dtype.itemsize < 4}
     sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
-    return 1 if form == STEP else default_chunk(sizes, float32=len(short) != 1, form=form)
+    return 1 if form == STEP else default_chunk(sizes, len(short) != 1, form, limit)
 
 
 def _require_tensors(arrays: Arrays) -> None:

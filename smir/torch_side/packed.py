@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from smir.torch_ops import LIBRARY, in_own_memory, mixer_of, run_call
+from smir.torch_side.operators import LIBRARY, calls_of, in_own_memory, run_call
 
 Tensor = Any
 
@@ -49,7 +49,7 @@ class PackedMixing(torch.autograd.Function):  # type: ignore[misc]
         ctx.set_materialize_grads(False)
         ctx.rest = rest
         ctx.save_for_backward(cu_seqlens, *tensors)
-        call_states = mixer_of(rest[-1]).call_states
+        call_states = calls_of(rest[-1]).call_states
         logs = call_states.scaled.logs
         ctx.mark_non_differentiable(*(f for n, f in zip(call_states.names, found[1:], strict=False) if n in logs))
         return tuple(found)

@@ -5,14 +5,16 @@ loop over the sequences. Indexing is differentiable, so gradients need nothing m
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from smir.array_kinds import NUMPY, Array, device_of, kind_of, module_of, to_numpy
-from smir.binding import Fit
+from smir.calls.array_kinds import NUMPY, Array, device_of, kind_of, module_of, to_numpy
+from smir.calls.binding import Fit
 from smir.errors import ArgumentError
-from smir.scaled_states import ScaledStates
+
+if TYPE_CHECKING:
+    from smir.states.scaled_states import ScaledStates
 
 Arrays = Mapping[str, Array]
 # Calls the mixer with arguments `[n, L, H, ...]` and states `[n, H, ...]`; gives its output and the final states.
@@ -20,7 +22,7 @@ Call = Callable[[Arrays, Arrays], tuple[Array, Arrays]]
 
 
 def run_by_length(
-    call: Call, scaled: ScaledStates, fit: Fit, given: Arrays, states: Arrays, cu_seqlens: Array
+    call: Call, scaled: "ScaledStates", fit: Fit, given: Arrays, states: Arrays, cu_seqlens: Array
 ) -> tuple[Array, Arrays]:
     """y `[1, T, H, ...]` and the final states `[N, H, ...]` of packed sequences.
 
@@ -72,7 +74,7 @@ def _joined(arrays: list[Array]) -> Array:
     return module_of(arrays[0]).concatenate(arrays)
 
 
-def _untouched(scaled: ScaledStates, fit: Fit, like: Arrays, states: Arrays, empty: Any) -> Arrays:
+def _untouched(scaled: "ScaledStates", fit: Fit, like: Arrays, states: Arrays, empty: Any) -> Arrays:
     """Final states of sequences without tokens, with the names, shapes and types of others' (`like`): what they began
     with, zeros for what stands for tokens before them."""
     given = {n: _rows(s, empty) for n, s in states.items()}

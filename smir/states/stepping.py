@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from smir.array_kinds import (
+from smir.calls.array_kinds import (
     Array,
     convert,
     device_of,
@@ -23,19 +23,21 @@ from smir.array_kinds import (
     wants_gradient,
     write,
 )
-from smir.binding import Fit, bound_to, fit_call
-from smir.compiler import DIRECT, Compilation, compile_mixer, require_form
+from smir.calls.binding import Fit, bound_to, fit_call
+from smir.calls.execution import StepRunner, backend_for, find_backend, step_runner
+from smir.calls.form_choice import Asked
+from smir.calls.prepared import Key, call_key
+from smir.compilation import DIRECT, Compilation, require_form
+from smir.compiler import compile_mixer
 from smir.errors import ArgumentError, GradientError
-from smir.execution import StepRunner, backend_for, find_backend, step_runner
 from smir.ir.mixer import Mixer
 from smir.ir.tile_program import STEP
 from smir.passes.segments.delays import lines_as_states
 from smir.passes.stabilisation.stabilise import SUFFIX
-from smir.prepared import Key, call_key
-from smir.segments import older_states
+from smir.states.segments import older_states
 
 if TYPE_CHECKING:
-    from smir.compiled import CompiledMixer
+    from smir.running import Calls
 
 Arrays = dict[str, Array]
 # Kinds of steps that a mixer remembers.
@@ -54,18 +56,18 @@ class PreparedStep:
 class Steps:
     """The steps of one mixer. Raises FormError for a mixer that looks ahead or has no step form."""
 
-    def __init__(self, mixer: "CompiledMixer") -> None:
-        self.mixer, self.entries = mixer, mixer.call_states
+    def __init__(self, calls: "Calls") -> None:
+        self.calls, self.entries = calls, calls.call_states
         self.entries.require_causal("step")
-        if mixer.compilation.equations is None or mixer.forms != (DIRECT,):
-            require_form(mixer.compilation, STEP)
+        if calls.done.equations is None or calls.done.forms != (DIRECT,):
+            require_form(calls.done, STEP)
         self.prepared: dict[Key, PreparedStep] = {}
 
     def __call__(self, given: Arrays, state: Arrays, inplace: bool, several: bool) -> tuple[Array, Arrays]:
         """y and the state after these tokens, in the arrays' own layout. Raises SmirError before anything runs."""
         if inplace:
             self._check_whole(state)
-        tokens = given if several else with_time(self.mixer.spec, given)
+        tokens = given if several else with_time(self.calls.spec, given)
         call = None if is_traced() else self._find(given, tokens, state, several)
         if call is not None and call.recorded and inplace:
             raise GradientError("inplace=True would overwrite a state that gradients need",
@@ -81,22 +83,22 @@ class Steps:
     @cached_property
     def done(self) -> Compilation:
         """The mixer whose delay lines are states."""
-        done = self.mixer.compilation
+        done = self.calls.done
         if not self.entries.pasts:
             return done
         assert done.equations is not None, "only step equations read older values"
         return compile_mixer(lines_as_states(done.equations))
 
     @cached_property
-    def whole(self) -> "CompiledMixer":
-        """The mixer that calls in the step form."""
-        from smir.compiled import CompiledMixer
+    def whole(self) -> "Calls":
+        """Those in the step form."""
+        from smir.running import Calls
 
-        form = STEP if STEP in self.mixer.compilation.plans else None
-        return CompiledMixer(self.mixer.compilation, form, self.mixer.backend, None)
+        form = STEP if STEP in self.calls.done.plans else None
+        return Calls(self.calls.done, Asked(form, self.calls.asked.backend))
 
     def _find(self, given: Arrays, tokens: Arrays, state: Arrays, several: bool) -> PreparedStep:
-        key = call_key(self.mixer.backend, tokens, state)
+        key = call_key(self.calls.asked.backend, tokens, state)
         call = None if key is None else self.prepared.get(key)
         if call is None:
             call = self._prepare(given, tokens, state, several)
@@ -107,14 +109,14 @@ class Steps:
         return call
 
     def _prepare(self, given: Arrays, tokens: Arrays, state: Arrays, several: bool) -> PreparedStep:
-        mixer, spec = self.mixer, self.mixer.spec
+        calls, spec = self.calls, self.calls.spec
         if not several:
             check_single(spec, given)
         own, pasts = self.entries.split(state)
-        fit = fit_call(mixer.scaled_states.interface, tokens, own)
+        fit = fit_call(calls.scaled_states.interface, tokens, own)
         self.entries.check_pasts(tokens, own, pasts)
         bound = bound_to(fit, spec, tokens, own)
-        backend = find_backend(mixer.backend or backend_for(bound))
+        backend = find_backend(calls.asked.backend or backend_for(bound))
         recorded = bool(bound.recorded) or any(map(wants_gradient, pasts.values()))
         heads = {int(bound.arrays[p.of].shape[2]) for p in self.entries.pasts if p.is_input}
         if recorded or heads - {fit.heads}:
@@ -130,8 +132,8 @@ class Steps:
         own, pasts = self.entries.split(state)
         after = state if inplace else self._fresh(fit, tokens, state)
         before = {**older_states(self.entries, own, pasts), **self._views(state)}
-        arrays, states = fit.canonical(self.mixer.spec, tokens, before)
-        _, wanted = fit.canonical(self.mixer.spec, {}, self._views(after))
+        arrays, states = fit.canonical(self.calls.spec, tokens, before)
+        _, wanted = fit.canonical(self.calls.spec, {}, self._views(after))
         targets = self._targets(wanted) if scaled.members else wanted
         y, final = run(arrays, scaled.carried(states, fit.sizes), targets)
         if not inplace:
@@ -180,7 +182,7 @@ class Steps:
         """The state after a step, in the caller's layout; what was given keeps its type."""
         plain = {name: a if fit.has_heads else a[:, 0] for name, a in final.items()}
         found = {}
-        for name in (s.name for s in self.mixer.scaled_states.interface.states):
+        for name in (s.name for s in self.calls.scaled_states.interface.states):
             found[name] = convert(fresh.get(name, plain[name]), fit.kind, _kept_type(name, given, fit), fit.device)
         for past in self.entries.pasts:
             if past.is_input:
@@ -193,7 +195,7 @@ class Steps:
 
     def _as_call(self, tokens: Arrays, state: Arrays, inplace: bool) -> tuple[Array, Arrays]:
         """A step as a call of a few tokens in the step form: what traces and gradients know."""
-        y, found = self.whole(**tokens, state=state or None, return_state=True)
+        y, found = self.whole((), tokens, state or None, True)
         if inplace:
             for name, target in state.items():
                 write(target, found[name])
@@ -205,7 +207,7 @@ class Steps:
         missing = [name for name in self.entries.names if name not in state]
         if missing:
             raise ArgumentError(
-                f"inplace=True overwrites the state of {self.mixer.spec.name}, and {missing[0]} isn't given",
+                f"inplace=True overwrites the state of {self.calls.spec.name}, and {missing[0]} isn't given",
                 hint="begin with the state that a call with return_state=True, or a step with inplace=False, returns",
             )
 

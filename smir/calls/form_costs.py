@@ -1,6 +1,7 @@
 """Symbolic costs of every legal form of a compiled spec, of a call and of a training step."""
 
-from smir.compiler import Compilation, training_plan
+from smir.compilation import Compilation
+from smir.derivatives import training_plan
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer

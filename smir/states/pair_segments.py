@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from smir.array_kinds import (
+from smir.calls.array_kinds import (
     FLOATS,
     TORCH,
     Array,
@@ -24,19 +24,19 @@ from smir.array_kinds import (
     signature,
     wants_gradient,
 )
-from smir.binding import Fit, bound_to, fit_call
-from smir.compiler import Compilation
+from smir.calls.binding import Fit, bound_to, fit_call
+from smir.calls.execution import backend_for, find_backend
+from smir.calls.prepared import Key, PreparedCall, PreparedCalls, call_key
+from smir.compilation import Compilation
 from smir.errors import ArgumentError, GradientError
-from smir.execution import backend_for, find_backend
 from smir.ir.segment import POSITION, past_of
 from smir.ir.tile_program import OUTPUT, QUADRATIC
 from smir.passes.pairs.pair_cache import PairCache
 from smir.passes.pairs.pair_segment import PairSegment
 from smir.passes.segments.delays import line_name
-from smir.prepared import Key, PreparedCall, PreparedCalls, call_key
-from smir.segments import delayed, with_past
-from smir.stepping import check_single, with_time
-from smir.token_cache import TokenCache
+from smir.states.segments import delayed, with_past
+from smir.states.stepping import check_single, with_time
+from smir.states.token_cache import TokenCache
 
 Arrays = dict[str, Array]
 State = Mapping[str, Array]

@@ -2,18 +2,21 @@
 
 `torch.compile`, `torch.export`, fake tensors and `make_fx` see one operator for a call, `smir::mix`. Its arguments say
 everything about it, the mixer as IR text: a graph can be kept, and loaded by a process that has imported this module.
-Where autograd looks on, the call falls into its forward and its backward pass (`smir/torch_passes.py`).
+Where autograd looks on, the call falls into its forward and its backward pass (`smir/torch_side/passes.py`).
 """
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from smir.array_kinds import TORCH, filled, has_modes
-from smir.autocast import in_autocast_type, vectors
-from smir.binding import match_arguments
+from smir.calls.array_kinds import TORCH, filled, has_modes
+from smir.calls.autocast import in_autocast_type, vectors
+from smir.calls.axis_order import input_ranks
+from smir.calls.binding import match_arguments
+from smir.calls.form_choice import Asked
 from smir.compiler import compile_mixer
 from smir.errors import ArgumentError
 from smir.ir.mixer import Mixer
@@ -21,19 +24,19 @@ from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
 
 if TYPE_CHECKING:
-    from smir.compiled import CompiledMixer
+    from smir.running import Calls
 
 Tensor = Any
 Tensors = Sequence[Tensor]
 LIBRARY = torch.library.Library("smir", "DEF")
-_MIXERS: dict[str, "CompiledMixer"] = {}
+_MIXERS: dict[str, "Calls"] = {}
 
 
 # ---- calls ------------------------------------------------------------------------------------------------------
 
 
 def traced_call(
-    mixer: "CompiledMixer",
+    calls: "Calls",
     args: tuple[Any, ...],
     named: dict[str, Any],
     state: Mapping[str, Any] | None,
@@ -46,7 +49,7 @@ def traced_call(
         raise ArgumentError("check_ranges=True in a call that is traced: there are no values to look at",
                             hint="check them in an eager call")  # fmt: skip
     state = {} if state is None else state
-    text, order, cast, entries = _settled(mixer.handle, len(args), tuple(named), tuple(state))
+    text, order, cast, entries = _settled(calls.handle, len(args), tuple(named), tuple(state))
     values = (*args, *named.values(), *state.values())
     device = next(a.device for a in values if isinstance(a, torch.Tensor))
     tensors = [_tensor(values[i], device) for i in order]
@@ -62,15 +65,23 @@ def _settled(
 ) -> tuple[str, tuple[int, ...], tuple[int, ...], tuple[str, ...]]:
     """What a call's names settle: the mixer's text, the numbers of the operator's tensors among all values given, which
     of them are cast under autocast, and the names of the final states."""
-    from smir.compiled import mixer_by_handle
+    from smir.running import calls_by_handle
 
-    mixer = mixer_by_handle(handle)
+    calls = calls_by_handle(handle)
     count = positional + len(named)
-    given = match_arguments(mixer.spec, range(positional), dict(zip(named, range(positional, count), strict=True)))
-    mixer.call_states.match(dict.fromkeys(state) or None)
+    given = match_arguments(calls.spec, range(positional), dict(zip(named, range(positional, count), strict=True)))
+    calls.call_states.match(dict.fromkeys(state) or None)
     order = (*given.values(), *range(count, count + len(state)))
-    cast = tuple(i for i, name in enumerate(given) if name in vectors(mixer.spec))
-    return described(mixer), order, cast, mixer.call_states.names
+    cast = tuple(i for i, name in enumerate(given) if name in vectors(calls.spec))
+    return described(calls), order, cast, calls.call_states.names
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def ranks_of(handle: str, positional: int, named: tuple[str, ...]) -> tuple[int, ...]:
+    """The ranks of a call's inputs that have heads: see `input_ranks`."""
+    from smir.running import calls_by_handle
+
+    return input_ranks(calls_by_handle(handle).spec, positional, named)
 
 
 def _tensor(value: Any, device: Any) -> Tensor:
@@ -81,22 +92,22 @@ def _tensor(value: Any, device: Any) -> Tensor:
 # ---- mixers as text ---------------------------------------------------------------------------------------------
 
 
-def described(mixer: "CompiledMixer") -> str:
+def described(calls: "Calls") -> str:
     """A mixer as text, from which any process can compile it again."""
-    text = json.dumps({"mixer": print_ir(mixer.spec), **mixer.asked})
-    _MIXERS.setdefault(text, mixer)
+    text = json.dumps({"mixer": print_ir(calls.spec), **asdict(calls.asked)})
+    _MIXERS.setdefault(text, calls)
     return text
 
 
-def mixer_of(text: str) -> "CompiledMixer":
-    """The mixer that a text describes."""
+def calls_of(text: str) -> "Calls":
+    """Those of the mixer that a text describes."""
     if text not in _MIXERS:
-        from smir.compiled import CompiledMixer
+        from smir.running import Calls
 
         known = json.loads(text)
         spec = parse_ir(known.pop("mixer"))
         assert isinstance(spec, Mixer), "an operator's text describes a mixer"
-        _MIXERS[text] = CompiledMixer(compile_mixer(spec), **known)
+        _MIXERS[text] = Calls(compile_mixer(spec), Asked(**known))
     return _MIXERS[text]
 
 
@@ -111,11 +122,11 @@ def run_call(
     tensors: Tensors, cu_seqlens: Tensor | None, state: Sequence[str], return_state: bool, text: str
 ) -> list[Tensor]:
     """The call itself; its own passes are operators where something traces them."""
-    mixer = mixer_of(text)
-    names = [d.name for d in mixer.spec.declarations]
+    calls = calls_of(text)
+    names = [d.name for d in calls.spec.declarations]
     given = dict(zip(names, tensors, strict=False))
     start = dict(zip(state, tensors[len(names) :], strict=True))
-    found = mixer.eager(given, start, cu_seqlens, return_state, False)
+    found = calls.eager(given, start, cu_seqlens, return_state, False)
     return [found[0], *found[1].values()] if return_state else [found]
 
 
@@ -156,7 +167,7 @@ def _recorded_mix(keys: Any, tensors: Tensors, cu_seqlens: Tensor | None, *rest:
     if torch.is_grad_enabled() and any(t.requires_grad for t in tensors):
         if cu_seqlens is None or not has_modes():
             return run_call(tensors, cu_seqlens, *rest)
-        from smir.torch_packed import PackedMixing
+        from smir.torch_side.packed import PackedMixing
 
         return list(PackedMixing.apply(cu_seqlens, rest, *tensors))
     with torch._C._AutoDispatchBelowAutograd():

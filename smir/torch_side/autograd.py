@@ -14,17 +14,18 @@ from typing import Any
 
 import torch
 
-from smir.array_kinds import TORCH, convert, dtype_of
-from smir.binding import Bound
-from smir.compiler import Compilation, adjoint_plan, stateless_training_plan, training_plan
+from smir.calls.array_kinds import TORCH, convert, dtype_of
+from smir.calls.binding import Bound
+from smir.calls.execution import Arrays, Backend, Runner
+from smir.compilation import Compilation
+from smir.derivatives import adjoint_plan, stateless_training_plan, training_plan
 from smir.errors import GradientError
-from smir.execution import Arrays, Backend, Runner
 from smir.ir.kernel import KernelPlan
 from smir.ir.sizes import CU_SEQLENS
 from smir.ir.tile_program import OUTPUT
 from smir.passes.gradients.adjoint_program import PREFIX
 from smir.passes.gradients.saved_values import TrainingPlan
-from smir.second_derivatives import AGAIN, needs_one_chunk, second_plan
+from smir.torch_side.second_derivatives import AGAIN, needs_one_chunk, second_plan
 
 Tensor = Any
 Tensors = Mapping[str, Tensor]

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from smir.array_kinds import CPU, Array, device_of, dtype_of, kind_of, to_numpy
-from smir.binding_shapes import Layout
+from smir.calls.array_kinds import CPU, Array, device_of, dtype_of, kind_of, to_numpy
+from smir.calls.binding_shapes import Layout
 from smir.errors import ArgumentError
 from smir.ir.mixer import Mixer
 from smir.ir.sizes import TIME_NAME

@@ -1,7 +1,7 @@
 """The passes of a traced call as operators of torch: `smir::forward` and `smir::backward`, in canonical layout.
 
-They are what autograd records of a call (`smir/autograd.py`) while something traces it. Like `smir::mix` they carry a
-text that says everything about them, and run the plans that an eager call runs. What the forward pass keeps on a GPU is
+They are what autograd records of a call (`autograd.py`) while something traces it. Like `smir::mix` they carry a text
+that says everything about them, and run the plans that an eager call runs. What the forward pass keeps on a GPU is
 among its results, so that whoever partitions the graph sees it. What numpy keeps has shapes that depend on the length
 in other ways than a symbol can say: there the backward pass starts from the arguments.
 """
@@ -14,21 +14,22 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 
-from smir.array_kinds import is_symbolic, signature
-from smir.autograd import Call, Likes, recorded_call
-from smir.binding import Bound, Fit, fit_call
+from smir.calls.array_kinds import is_symbolic, signature
+from smir.calls.binding import Bound, Fit, fit_call
+from smir.calls.execution import Arrays, Backend, Runner, find_backend, forward_runner
+from smir.calls.form_choice import REFERENCE_TOKENS
+from smir.calls.prepared import LIMIT
 from smir.errors import GradientError
-from smir.execution import Arrays, Backend, Runner, find_backend, forward_runner
 from smir.ir.dims import Dim
 from smir.ir.kernel import Buffer
 from smir.ir.mixer import State
 from smir.ir.tile import CHUNK, ONE
 from smir.ir.tile_program import OUTPUT, STEP
-from smir.prepared import LIMIT
-from smir.torch_ops import LIBRARY, described, in_own_memory, mixer_of
+from smir.torch_side.autograd import Call, Likes, recorded_call
+from smir.torch_side.operators import LIBRARY, calls_of, described, in_own_memory
 
 if TYPE_CHECKING:
-    from smir.compiled import CompiledMixer
+    from smir.running import Calls
     from smir.tuning.settings import Setting
 
 Tensor = Any
@@ -77,7 +78,7 @@ class Pass:
     @property
     def final(self) -> tuple[State, ...]:
         """The final states that a forward pass gives."""
-        scaled = mixer_of(self.mixer).scaled_states
+        scaled = calls_of(self.mixer).scaled_states
         return tuple(scaled.recurrence.state(name) for name in scaled.carried_names)
 
     def split(self, tensors: Tensors) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -86,7 +87,7 @@ class Pass:
         return arrays, dict(zip(self.states, tensors[len(arrays) :], strict=True))
 
     def fit(self, arrays: Arrays) -> Fit:
-        return fit_call(mixer_of(self.mixer).spec, dict(arrays), {})
+        return fit_call(calls_of(self.mixer).spec, dict(arrays), {})
 
     @cached_property
     def runs_on(self) -> Backend:
@@ -100,7 +101,7 @@ class Pass:
 
     def call(self, device: str) -> Call:
         """The recorded call that both passes belong to."""
-        made = recorded_call(mixer_of(self.mixer).compilation, self.runs_on, self.form, self.chunk, device,
+        made = recorded_call(calls_of(self.mixer).done, self.runs_on, self.form, self.chunk, device,
                              self.arrays, self.states, frozenset(self.wanted))  # fmt: skip
         return made if self.backend in KEEPING else made.keeping_nothing()
 
@@ -110,8 +111,6 @@ class Pass:
 
 def settled(bound: Bound) -> Bound:
     """The call with numbers for its symbolic sizes, by which a form may be chosen: an unknown length is a long one."""
-    from smir.compiled import REFERENCE_TOKENS
-
     tokens = REFERENCE_TOKENS if is_symbolic(bound.tokens) else bound.tokens
     sizes = {name: _hint(size) for name, size in bound.sizes.items()}
     return replace(bound, batch=_hint(bound.batch), heads=_hint(bound.heads), tokens=tokens, sizes=sizes)
@@ -123,11 +122,11 @@ def _hint(size: Any) -> int:
 
 
 def traced_runner(
-    mixer: "CompiledMixer", backend: str, form: str, bound: Bound, chunk: int, setting: "Setting | None"
+    calls: "Calls", backend: str, form: str, bound: Bound, chunk: int, setting: "Setting | None"
 ) -> Runner:
     """Runs calls like this one as operators, recorded where autograd is recording."""
     known = Pass(
-        mixer=described(mixer),
+        mixer=described(calls),
         form=form,
         backend=backend,
         chunk=chunk,
@@ -219,14 +218,14 @@ def _runner(known: Pass, arrays: Arrays, states: Arrays) -> Runner:
     bound = Bound(**vars(known.fit(arrays)), arrays=dict(arrays), states=dict(states))
     if known.kept:
         return known.runs_on.prepare(known.call(bound.device).plan.forward, arrays, known.chunk)
-    return forward_runner(mixer_of(known.mixer).compilation, known.runs_on, known.form, bound, known.chunk)
+    return forward_runner(calls_of(known.mixer).done, known.runs_on, known.form, bound, known.chunk)
 
 
 def _fake_forward(tensors: Tensors, text: str) -> list[Tensor]:
     known = Pass.of(text)
     fit = known.fit(known.split(tensors)[0])
     lead = fit.batch, fit.tokens, fit.heads
-    y = (*lead, *(d.size(fit.sizes) for d in mixer_of(known.mixer).spec.output_dims))
+    y = (*lead, *(d.size(fit.sizes) for d in calls_of(known.mixer).spec.output_dims))
     final = [(*lead[::2], *(d.size(fit.sizes) for d in state.dims)) for state in known.final]
     results = [tensors[0].new_empty(y, dtype=getattr(torch, fit.dtype))]
     results += [tensors[0].new_empty(shape, dtype=getattr(torch, fit.state_dtype)) for shape in final]
