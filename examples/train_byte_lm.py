@@ -110,7 +110,9 @@ class ByteModel(nn.Module):  # type: ignore[misc]
 def new_model(spec: str | Path, plan: Plan) -> ByteModel:
     """A model with random weights."""
     torch.manual_seed(plan.seed)
-    return ByteModel(spec, plan.shape).to(plan.device)
+    model = ByteModel(spec, plan.shape)
+    model.to(plan.device)
+    return model
 
 
 def train_one(spec: str | Path, corpus: Corpus, plan: Plan, report: Callable[[int, float], None]) -> Run:

@@ -174,7 +174,9 @@ class CompiledMixer:
             return self.calls.step(args, named, state, inplace, several)
 
         # a single token has no order of tokens and heads
-        return with_heads_first(self.calls, layout if several else TOKENS_FIRST, step, args, named)
+        order = layout if several else TOKENS_FIRST
+        found: tuple[Any, Mapping[str, Any]] = with_heads_first(self.calls, order, step, args, named)
+        return found
 
     def new_state(self, capacity: int = DEFAULT_CAPACITY) -> TokenCache:
         """The state before the first token of a mixer that keeps tokens, with room for `capacity` of them at first.

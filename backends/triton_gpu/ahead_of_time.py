@@ -15,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from smir.backends.triton_gpu.facts import Facts, takes_float32
+from smir.backends.triton_gpu.facts import Facts, is_tiny
 from smir.backends.triton_gpu.frame import tensor_axes
 from smir.backends.triton_gpu.interpreter import is_interpreting
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options, modelled_elements
@@ -143,7 +143,7 @@ def _axis_sizes(plan: KernelPlan, workload: Workload) -> dict[str, int]:
 
 
 def _product_type(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]) -> str:
-    return "float32" if takes_float32(plan, sizes) else workload.dtype
+    return "float32" if is_tiny(sizes) else workload.dtype
 
 
 def _meta_given(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], chunk: int) -> dict[str, Any]:

@@ -285,6 +285,7 @@ def _without_unused(lines: list[str], indent: str) -> list[str]:
     return kept[::-1]
 
 
-_INDEX = PACKED_INDEX | PAST_INDEX | frozenset(
-    "program head batch chunk col_chunk row sequence here there start left inside col_start col_left col_inside".split()
+_OWN_INDEX = (
+    "program head batch chunk col_chunk row sequence here there start left inside col_start col_left col_inside"
 )
+_INDEX = PACKED_INDEX | PAST_INDEX | frozenset(_OWN_INDEX.split())

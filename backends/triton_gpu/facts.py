@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from smir.backends.triton_gpu.names import word
-from smir.ir.kernel import KernelPlan
 
 SMALLEST_BLOCK = 16
 
@@ -30,11 +29,6 @@ class Facts:
         grouped = frozenset(name for name, count in (heads or {}).items() if count != most)
         exact = frozenset(axis for axis, size in sizes.items() if size == padded(size))
         return Facts(exact, grouped, packed, is_tiny(sizes))
-
-
-def takes_float32(plan: KernelPlan, sizes: Mapping[str, int]) -> bool:
-    """Whether products take float32 operands even for 16-bit inputs, with these sizes of dimension axes."""
-    return plan.full_products or is_tiny(sizes)
 
 
 def is_tiny(sizes: Mapping[str, int]) -> bool:

@@ -16,13 +16,14 @@ KIB = 1024
 
 
 def shared_limit(device: Any) -> int | None:
-    """Bytes of shared memory that a program may take on this device; None where there are no such bounds."""
-    if is_interpreting() or device.type != "cuda":
+    """Bytes of shared memory that a program may take on this device; None where nothing bounds it."""
+    if is_interpreting() or not str(device).startswith("cuda"):
         return None
     import torch
     from triton.compiler.compiler import max_shared_mem
 
-    return int(max_shared_mem(torch.cuda.current_device() if device.index is None else device.index))
+    index = torch.device(device).index
+    return int(max_shared_mem(torch.cuda.current_device() if index is None else index))
 
 
 def fit(

@@ -221,7 +221,7 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
 {unit}{before}    batch, time, heads = {most}.shape[:3]
 {_PACKED_SIZES if facts.packed else "    chunks = ceil_div(time, chunk)"}
     dtype = dtype or common_type({", ".join(tokens)})
-    product = {"torch.float32" if facts.tiny or plan.full_products else "dtype"}'''
+    product = {"torch.float32" if facts.tiny else "dtype"}'''
 
 
 # Memory and programs for the most chunks that there can be.

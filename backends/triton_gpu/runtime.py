@@ -10,7 +10,7 @@ from typing import Any
 from smir.backends.triton_gpu.assembler import prepare_assembler
 from smir.backends.triton_gpu.cache import import_package, write_package
 from smir.backends.triton_gpu.emit import emit
-from smir.backends.triton_gpu.facts import Facts, takes_float32
+from smir.backends.triton_gpu.facts import Facts, is_tiny
 from smir.backends.triton_gpu.first_call import compile_together, uncompiled
 from smir.backends.triton_gpu.fitting import fit, shared_limit, too_large
 from smir.backends.triton_gpu.frame import tensor_axes
@@ -231,7 +231,7 @@ def product_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
     """The type of products' operands, and of what the plan saves in it (as the printed launcher says)."""
     import torch
 
-    return torch.float32 if takes_float32(plan, sizes_of(plan, arrays)) else common_type(plan, arrays)
+    return torch.float32 if is_tiny(sizes_of(plan, arrays)) else common_type(plan, arrays)
 
 
 def common_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
@@ -249,10 +249,10 @@ def lanes() -> int:
     return 64 if torch.version.hip else 32
 
 
-def _out_of_resources() -> type[Exception]:
+def _out_of_resources() -> Any:
     from triton.runtime.errors import OutOfResources
 
-    return OutOfResources  # type: ignore[no-any-return]
+    return OutOfResources
 
 
 def _out_of_memory() -> type[Exception]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from smir.backends.triton_gpu.ahead_of_time import SHARED_LIMIT, STACK_LIMIT, Resources, compile_launch
-from smir.backends.triton_gpu.facts import block_name, padded, takes_float32
+from smir.backends.triton_gpu.facts import block_name, is_tiny, padded
 from smir.backends.triton_gpu.interpreter import is_interpreting
 from smir.backends.triton_gpu.options import default_chunk, default_options, smallest_blocks
 from smir.backends.triton_gpu.recording import KernelLaunch, recording
@@ -66,7 +66,7 @@ def chunks(form: str, sizes: Mapping[str, int], tokens: int, dtype: str) -> tupl
 
 def usual_options(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, dtype: str) -> dict[str, Options]:
     """The options of every kernel by the rule."""
-    return default_options(plan, sizes, chunk, dtype == "float32" or takes_float32(plan, sizes), lanes())
+    return default_options(plan, sizes, chunk, dtype == "float32" or is_tiny(sizes), lanes())
 
 
 def moves(kernel: Kernel, options: Options, sizes: Mapping[str, int]) -> tuple[Options, ...]:

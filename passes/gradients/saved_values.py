@@ -13,7 +13,6 @@ from smir.ir.graph import Node, substitute
 from smir.ir.kernel import GIVEN, SAVED, Buffer, KernelPlan
 from smir.ir.tile import BUFFER, ONE
 from smir.ir.tile_program import SCAN, STEP, Carry, TileLeaf, TileProgram
-from smir.passes.analysis.quotients import divides_by_products
 from smir.passes.analysis.tile_cost import elements, operands, total_flops
 from smir.passes.gradients.adjoint_program import needed
 from smir.passes.kernels.crossing import ELEMENT_BYTES, OPERATIONS_PER_BYTE, size
@@ -58,8 +57,6 @@ class TrainingPlan:
 
 def training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     """Both plans of a training step: the program, and its simplified adjoint, with the values to keep decided on."""
-    if divides_by_products(forward):
-        return full_training_plan(forward, partition(adjoint))
     # the adjoint of pairs of chunks sees the whole sequence as one chunk
     pairs = any(s.order not in ("forward", "backward") for s in forward.scans)
     shared = set() if pairs else set(adjoint.nodes())
@@ -78,12 +75,6 @@ def training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     handed -= {n["name"] for n in dropped if n.op == "load"}
     plan, _ = partition_values(forward, frozenset(handed), {n: x for n, x in offered.items() if n not in dropped})
     return _same_types(TrainingPlan(plan, partition(reading), final))
-
-
-def full_training_plan(forward: TileProgram, backward: KernelPlan) -> TrainingPlan:
-    """For gradients whose terms cancel: the backward pass computes in full precision and from the inputs alone, since
-    what the forward pass could keep is made of rounded operands."""
-    return TrainingPlan(partition(forward), replace(backward, full_products=True), ())
 
 
 def _is_handed(forward: TileProgram, carry: Carry) -> bool:

@@ -16,7 +16,6 @@ from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, DENSE, ONE, PARAM, buffer
 from smir.ir.tile_program import CHUNKED, INNER, OUTPUT, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
-from smir.passes.analysis.quotients import is_product
 from smir.passes.kernels.affine_carries import affine_carries, is_scanned
 from smir.passes.kernels.axis_roles import assign_roles
 from smir.passes.kernels.crossing import is_heavy, stored_values
@@ -397,12 +396,17 @@ def _with_buffer_types(plan: KernelPlan) -> KernelPlan:
         for root in kernel.roots():
             full |= {root["name"]} if _is_buffer(root) else set()
         for n in walk(kernel.roots()):
-            if is_product(n) or n.op == "transpose":
+            if _rounds_operands(n) or n.op == "transpose":
                 continue
             operands = (a.args[0] if a.op == "transpose" else a for a in n.args)
             full |= {a["name"] for a in operands if _is_buffer(a)}
     typed = tuple(b if b.name in full else replace(b, dtype="product") for b in plan.buffers)
     return replace(plan, buffers=typed)
+
+
+def _rounds_operands(n: Node) -> bool:
+    """Whether this is a matrix product; one with an axis of length one is a sum in full precision."""
+    return n.op == "dot" and ONE not in (n.type.rows, n.type.cols, n.args[0].type.cols)
 
 
 def _is_buffer(n: Node) -> bool:

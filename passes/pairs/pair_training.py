@@ -8,9 +8,8 @@ from dataclasses import replace
 
 from smir.ir.tile import BUFFER
 from smir.ir.tile_program import TileLeaf, TileProgram
-from smir.passes.analysis.quotients import divides_by_products
 from smir.passes.analysis.tile_cost import total_flops
-from smir.passes.gradients.saved_values import KEPT, SavedValue, TrainingPlan, full_training_plan
+from smir.passes.gradients.saved_values import KEPT, SavedValue, TrainingPlan
 from smir.passes.kernels.crossing import ELEMENT_BYTES, NOMINAL, OPERATIONS_PER_BYTE, size
 from smir.passes.kernels.partition import partition
 from smir.passes.kernels.partition_pairs import has_pair_kernels, pair_plan
@@ -23,8 +22,6 @@ _NOMINAL_CHUNKS = 4096 // NOMINAL["@C"]
 
 def pair_training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     """The form's program, and its simplified adjoint without the kernel that repeats the forward pass."""
-    if divides_by_products(forward):
-        return full_training_plan(forward, pair_plan(adjoint))
     if not has_pair_kernels(forward):
         # a forward pass that keeps nothing
         return TrainingPlan(partition(forward), pair_plan(adjoint), ())

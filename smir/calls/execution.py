@@ -157,12 +157,10 @@ def _numpy_chunk(form: str, bound: Bound) -> int:
 
 
 def _triton_chunk(form: str, bound: Bound) -> int:
-    import torch
-
     from smir.backends.triton_gpu.fitting import shared_limit
     from smir.backends.triton_gpu.options import default_chunk
 
-    limit = shared_limit(torch.device(bound.device))
+    limit = shared_limit(bound.device)
     short = {a.dtype for a in bound.arrays.values() if a.dtype.itemsize < 4}
     sizes = {name: size for name, size in bound.sizes.items() if name != TIME_NAME}
     return 1 if form == STEP else default_chunk(sizes, len(short) != 1, form, limit)

@@ -99,10 +99,7 @@ class Kernel:
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """All kernels of one form in launch order, with the buffers between them.
-
-    With `full_products`, matrix products take float32 operands whatever type the inputs have.
-    """
+    """All kernels of one form in launch order, with the buffers between them."""
 
     name: str
     form: str
@@ -110,7 +107,6 @@ class KernelPlan:
     results: tuple[Result, ...]
     buffers: tuple[Buffer, ...]
     kernels: tuple[Kernel, ...]
-    full_products: bool = False
 
     def buffer(self, name: str) -> Buffer:
         return next(b for b in self.buffers if b.name == name)

@@ -151,18 +151,13 @@ def _store(reader: Reader, scope: Scope) -> Store:
 
 def parse_plan(reader: Reader) -> KernelPlan:
     title: list[str] = []
-    full: list[bool] = []
     leaves: list[TileLeaf] = []
     results: list[Result] = []
     buffers: list[Buffer] = []
     kernels: list[Kernel] = []
 
-    def head(line: Line) -> None:
-        title.extend(_title(line, "plan"))
-        full.append(line.accept("full_products"))
-
     reader.block(
-        head,
+        lambda line: title.extend(_title(line, "plan")),
         {
             "leaf": lambda: leaves.append(_leaf(reader)),
             "result": lambda: results.append(_plan_result(reader)),
@@ -170,7 +165,7 @@ def parse_plan(reader: Reader) -> KernelPlan:
             "kernel": lambda: kernels.append(_kernel(reader)),
         },
     )
-    return KernelPlan(title[0], title[1], tuple(leaves), tuple(results), tuple(buffers), tuple(kernels), full[0])
+    return KernelPlan(title[0], title[1], tuple(leaves), tuple(results), tuple(buffers), tuple(kernels))
 
 
 def _buffer(reader: Reader) -> Buffer:

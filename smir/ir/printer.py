@@ -193,8 +193,7 @@ def _plan(plan: KernelPlan) -> list[str]:
     body += [f"buffer {show_name(b.name)} : {b.rows} x {b.cols} {b.extent} {b.dtype} {b.owner}" for b in plan.buffers]
     for kernel in plan.kernels:
         body += _kernel(kernel)
-    full = " full_products" if plan.full_products else ""
-    return _block(f"plan {show_name(plan.name)} {plan.form}{full}", body)
+    return _block(f"plan {show_name(plan.name)} {plan.form}", body)
 
 
 def _kernel(kernel: Kernel) -> list[str]:

@@ -172,9 +172,6 @@ def verify_plan(plan: KernelPlan) -> None:
         check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR, PER_SPLIT), f"buffer {b.name}")
         check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
         check_member(b.owner, (OWN, SAVED, GIVEN), f"buffer {b.name}")
-    short = [b for b in (*plan.saved, *plan.given) if b.dtype == "product"] if plan.full_products else []
-    if short:
-        refuse(f"buffer {short[0].name}", "products are full ones here, so what other plans share is float32")
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
     states = {c.state: c for c in carries if c.state is not None}
     check_unique([r.name for r in plan.results], "result")

@@ -126,8 +126,12 @@ def test_peers_take_what_the_specs_declare() -> None:
 def test_the_examples_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     row = gpu_examples.train("digits:scalar_decay", "cpu", steps=2)
     assert row["steps"] == 2 and row["ms a step"] > 0 and row["loss after"] != row["loss before"]
-    assert len(gpu_examples.MODELS) == 8
-    monkeypatch.setattr(measured, "results", lambda name: ("", {"sizes": "small"}, [row]))
+    assert len(gpu_examples.MODELS) == 10
+    monkeypatch.setattr(gpu_examples, "LONGEST", 60)
+    monkeypatch.setattr(gpu_examples, "GENERATED", 4)
+    written = gpu_examples.train("generate:gated_delta_rule", "cpu", steps=2)
+    monkeypatch.setattr(measured, "results", lambda name: ("", {"sizes": "small"}, [row, written]))
+    assert "| `generate` | gated_delta_rule | 60 | " in measured.gpu_examples()
     monkeypatch.setattr(measured, "RESULTS", Path(__file__).parent)
     assert "No run" in measured.gpu_examples()
     monkeypatch.setattr(Path, "exists", lambda path: True)

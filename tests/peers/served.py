@@ -32,7 +32,8 @@ class Carried:
     """A compiled mixer, the state of the sequence that it is in, and how many tokens it took by `step`."""
 
     def __init__(self, spec: str) -> None:
-        self.mixer, self.state, self.steps = smir.compile(spec), None, 0
+        self.mixer, self.steps = smir.compile(spec), 0
+        self.state: Any = None
 
     def __call__(self, inputs: Arrays, params: Arrays, carry: bool) -> Tensor:
         """y `[B, T, H, dims...]`; without `carry` the sequence is whole, and nothing is remembered."""

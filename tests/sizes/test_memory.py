@@ -84,7 +84,7 @@ def test_mixed_types_give_the_type_of_the_vectors(name: str) -> None:
 @pytest.mark.parametrize(
     "bad", [np.nan, pytest.param(np.inf, marks=pytest.mark.full), pytest.param(-np.inf, marks=pytest.mark.full)]
 )
-@pytest.mark.parametrize("name", smir.library_names())
+@pytest.mark.parametrize("name", LIBRARY)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_is_no_number_stays_in_its_row(name: str, bad: float) -> None:
     """Also where every input has it; a NaN is seen in its row's output."""

@@ -128,7 +128,7 @@ def _argument(argument: Argument, shapes: Mapping[str, tuple[int, ...]]) -> int:
 
 def _addresses(node: ast.AST, known: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Text and value of every address in statements, visited as the last program's last iteration does."""
-    for statement in node.body:  # type: ignore[attr-defined]
+    for statement in node.body:
         for call in (n for n in _own(statement) if isinstance(n, ast.Call)):
             if ast.unparse(call.func) in ("tl.load", "tl.store"):
                 place = _value(call.args[0], known)
