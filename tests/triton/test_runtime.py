@@ -59,7 +59,8 @@ def test_options_are_deterministic_and_follow_sizes() -> None:
     small, large = (default_options(plan("gla"), {"K": size, "V": size}) for size in (16, 128))
     assert small == default_options(plan("gla"), {"K": 16, "V": 16})
     assert small["output"] == {"BLOCK_V": 16, "num_warps": 4, "num_stages": 2}
-    assert large["output"] == {"BLOCK_V": 64, "num_warps": 8, "num_stages": 2}
+    assert large["output"] == {"BLOCK_V": 64, "num_warps": 4, "num_stages": 2}
+    assert small["shared"]["num_warps"] == 4 and large["shared"]["num_warps"] == 8, "the scores' tiles are large"
 
 
 def test_states_with_a_whole_axis_get_narrow_blocks() -> None:
