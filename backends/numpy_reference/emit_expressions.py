@@ -133,7 +133,9 @@ class Region:
             return call("rotate", *plain, str(node["axis"]), *(["inverse=True"] if node["inverse"] else []))
         if op in ("scan", "shift", "edge_row"):
             named = [repr(node["kind"])] if op == "scan" and node["kind"] != SUM else []
-            return call(op, *plain, *named, *_flags(node["reverse"], False))
+            tiles = [f"np.full((1, 1), {t}, dtype)" if a.op == "const" else t
+                     for a, t in zip(node.args, plain, strict=True)]  # fmt: skip
+            return call(op, *tiles, *named, *_flags(node["reverse"], False))
         if op == "place_row":
             return call(op, plain[0], "C", *_flags(node["reverse"], False))
         if op in ("spread", "fold"):

@@ -12,7 +12,7 @@ from smir.backends.numpy_reference.mixer_interpreter import run_mixer
 from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.derivatives import training_plan
-from smir.ir.kernel import GRID
+from smir.ir.kernel import GRID, PER_CHUNK
 from smir.ir.tile_program import SCAN, STEP
 from smir.sampling import sample, sample_states
 from smir.source import Source
@@ -132,17 +132,17 @@ def test_gradients_are_those_of_the_step_form(name: str, by_tiles: bool) -> None
         assert max(errors.values()) < 1e-10, errors
 
 
-def test_a_pass_is_one_kernel_and_keeps_the_state_on_chip() -> None:
-    """Between chunks only the state before each crosses memory, and only for a backward pass."""
+def test_states_cross_memory_once_a_chunk() -> None:
+    """Never token by token: factor and summand of each chunk, and the state before it, which a backward pass keeps."""
     done = smir.compile("mamba1").compilation
-    (kernel,) = done.plans[SCAN].kernels
-    assert not done.plans[SCAN].buffers
-    assert kernel.sequential and kernel.role("D") == GRID
+    forward = done.plans[SCAN]
+    assert [k.sequential for k in forward.kernels] == [False, True, False]
+    assert all(k.role("D") == GRID for k in forward.kernels)
+    assert {(b.rows, b.cols, b.extent) for b in forward.buffers} == {("1", "D.N", PER_CHUNK)}
     plan = training_plan(done, SCAN, frozenset({"u", "delta", "A", "B", "C", "D", "x"}))
     assert [(b.name, b.rows, b.cols) for b in plan.forward.saved] == [("x_before", "1", "D.N")]
-    (backward,) = plan.backward.kernels
-    assert backward.role("D") == GRID
-    stores = [s for loop in backward.loops for s in (*loop.stores, *loop.final_stores)]
+    assert all(k.role("D") == GRID for k in plan.backward.kernels)
+    stores = [s for k in plan.backward.kernels for s in k.stores]
     assert {s.target for s in stores if s.summed == "D"} == {"d_B", "d_C"}
 
 

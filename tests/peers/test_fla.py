@@ -85,7 +85,9 @@ def test_every_form_gives_their_output_and_final_states(name: str) -> None:
     inputs, states = arguments(name)
     expected, last, _ = theirs(name)
     for form in mixer(name).forms:
-        y, final = mixer(name, form)(**inputs, state=states or None, return_state=True)
+        # one that is only known as written has nothing to go on from
+        found = mixer(name, form)(**inputs, state=states or None, return_state=bool(last))
+        y, final = found if last else (found, {})
         assert relative_rms(y, expected) <= BUDGET, form
         for state, value in last.items():
             assert relative_rms(final[state], value) <= BUDGET, (form, state)
