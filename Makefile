@@ -21,7 +21,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 .PHONY: help setup demo train generate test test-all lint format check types bench clean
 
 help:
-	@echo "make demo      compile three mixers, verify them, let them predict real text"
+	@echo "make demo      compile five mixers, verify them, let them predict real text"
 	@echo "make train     the training examples: a language model with six mixers, digits by patches (minutes)"
 	@echo "make generate  a language model generates behind texts of up to 100,000 bytes: speed and memory (minutes)"
 	@echo "make test      lint, types and the test suite (under 10 minutes on 2 cores)"

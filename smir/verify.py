@@ -135,7 +135,7 @@ def _case_rows(done: Compilation, case: str, chunk: int, shape: tuple[int, int, 
 
     truth = derived(STEP, np.float64) if STEP in done.plans else derived(done.forms[0], np.float64, T)
     # what cancels exactly, such as the gradient of a quotient that is constant, is compared with the other gradients
-    return rows + _compared(done, case, truth, derived, T, done.plans, CANCELLED * max(map(_rms, truth.values())))
+    return rows + _compared(done, case, truth, derived, T, done.plans, CANCELLED * max(map(rms, truth.values())))
 
 
 def _compared(
@@ -154,11 +154,11 @@ def _compared(
     rows, step32 = [], {}
     if STEP not in done.plans and done.plans:
         whole = run(done.forms[0], np.float32, tokens)
-        step32 = {name: _relative_rms(whole[name], value, floor) for name, value in truth.items()}
+        step32 = {name: relative_rms(whole[name], value, floor) for name, value in truth.items()}
     for dtype in (np.float64, np.float32):
         for form in forms:
             found = run(form, dtype)
-            errors = {name: _relative_rms(found[name], value, floor) for name, value in truth.items()}
+            errors = {name: relative_rms(found[name], value, floor) for name, value in truth.items()}
             if form == STEP and dtype is np.float32:
                 step32 = errors
             for name, error in errors.items():
@@ -229,19 +229,19 @@ def _cast(arrays: Mapping[str, Array], dtype: Any) -> Results:
     return {name: a.astype(dtype) for name, a in arrays.items()}
 
 
-def _rms(values: Array) -> float:
+def rms(values: Array) -> float:
     """Root mean square of the finite values."""
     defined = values[np.isfinite(values)]
     return float(np.sqrt(np.mean(defined**2))) if defined.size else 0.0
 
 
-def _relative_rms(found: Array, truth: Array, floor: float) -> float:
+def relative_rms(found: Array, truth: Array, floor: float) -> float:
     """RMS of the difference over the RMS of the truth, where the truth is finite; NaN when the result isn't there."""
     defined = np.isfinite(truth)
     if not defined.any():
         return 0.0
     difference = found[defined].astype(np.float64) - truth[defined]
-    scale = max(_rms(truth), floor)
+    scale = max(rms(truth), floor)
     error = float(np.sqrt(np.mean(difference**2)))
     return error / scale if scale else error
 

@@ -14,7 +14,7 @@ from smir.ir.tile_program import OUTPUT, STEP
 from smir.tuning.arguments import Shape, draw, placed
 from smir.tuning.passes import passes
 from smir.tuning.problem import Problem
-from smir.verify import CANCELLED, ERASE_FACTOR, FLOAT32_BUDGET, FLOAT64_BUDGET, STEP_FACTOR
+from smir.verify import CANCELLED, ERASE_FACTOR, FLOAT32_BUDGET, FLOAT64_BUDGET, STEP_FACTOR, relative_rms, rms
 
 Results = Mapping[str, Any]
 # Beyond this multiple of the budget a result is wrong, whatever the rule's own options give.
@@ -35,7 +35,7 @@ class Truth:
 
     def excess(self, found: Results) -> dict[str, float]:
         """RMS errors of results as multiples of what is allowed; inf where a number is missing."""
-        scale = max(map(_rms, self.values.values())) * CANCELLED
+        scale = max(map(rms, self.values.values())) * CANCELLED
         return {
             name: _error(_first(found[name], value, self.head_axis.get(name, 2)), value, scale) / self.allowed[name]
             for name, value in self.values.items()
@@ -61,7 +61,7 @@ def make_truth(done: Compilation, problem: Problem, tokens: int) -> Truth:
     values = _reference(done, part, few_d_y, wanted, "float64")
     ideal = _reference(done, rounded, _rounded(few_d_y, problem.dtype), wanted, "float64")
     single = _reference(done, part, few_d_y, wanted, "float32")
-    scale = max(map(_rms, values.values())) * CANCELLED
+    scale = max(map(rms, values.values())) * CANCELLED
     factor = (
         ERASE_FACTOR if done.operators is not None and any(o.erases for o in done.operators.operators) else STEP_FACTOR
     )
@@ -116,17 +116,7 @@ def _rounded(array: Any, dtype: str) -> Any:
     return bits.view("float32").astype("float64")
 
 
-def _rms(values: Any) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.sqrt(np.mean(finite**2))) if finite.size else 0.0
-
-
 def _error(found: Any, truth: Any, least: float) -> float:
     """RMS of the difference over that of the truth, where the truth is a number; inf where a number is missing."""
-    fine = np.isfinite(truth)
-    if not fine.any():
-        return 0.0
-    difference = np.asarray(found, "float64")[fine] - truth[fine]
-    error = float(np.sqrt(np.mean(difference**2)))
-    scale = max(_rms(truth), least)
-    return error / scale if scale and np.isfinite(error) else error if np.isfinite(error) else float("inf")
+    error = relative_rms(np.asarray(found), truth, least)
+    return error if np.isfinite(error) else float("inf")

@@ -1,6 +1,7 @@
 """A sequence in segments, or as a prompt and single tokens, is the whole sequence: float64, to 1e-10."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,10 +79,8 @@ def test_steps_alone_are_the_whole(name: str) -> None:
     assert_same(state, final, LIMIT)
 
 
-@pytest.mark.parametrize("name", ["gla", "mamba3", "mlstm", "short_convolution", "softmax_causal", "older_states"])
-def test_without_a_head_axis(name: str) -> None:
-    arrays = {n: a[:, :, 0] for n, a in arguments(name, H=1).items() if a.ndim > 1 and a.shape[1] == TOKENS}
-    arrays |= {n: a[0] for n, a in arguments(name, H=1).items() if n not in arrays}
+def assert_whole(name: str, arrays: dict[str, Any]) -> None:
+    """A prompt, a step and the rest are the whole sequence; a step in place is one apart."""
     y, final = mixer(name)(**arrays, return_state=True)
     first, state = mixer(name)(**tokens(name, arrays, 0, 8), return_state=True)
     step, state = mixer(name).step(**token(name, arrays, 8), state=state)
@@ -91,18 +90,17 @@ def test_without_a_head_axis(name: str) -> None:
     assert_same(end, final, LIMIT)
     _, after = mixer(name).step(**token(name, arrays, 9), state=own, inplace=True)
     assert_same(after, mixer(name).step(**token(name, arrays, 9), state=state)[1], 0.0)
+
+
+@pytest.mark.parametrize("name", ["gla", "mamba3", "mlstm", "short_convolution", "softmax_causal", "older_states"])
+def test_without_a_head_axis(name: str) -> None:
+    arrays = {n: a[:, :, 0] for n, a in arguments(name, H=1).items() if a.ndim > 1 and a.shape[1] == TOKENS}
+    arrays |= {n: a[0] for n, a in arguments(name, H=1).items() if n not in arrays}
+    assert_whole(name, arrays)
 
 
 @pytest.mark.parametrize("name", ["delayed_keys", "mamba3", "softmax_gqa", "windowed"])
 def test_inputs_that_groups_of_heads_share(name: str) -> None:
     shared = ("k", "v", "B", "x")
     arrays = {n: a[:, :, :2] if n in shared else a for n, a in arguments(name, H=4).items()}
-    y, final = mixer(name)(**arrays, return_state=True)
-    first, state = mixer(name)(**tokens(name, arrays, 0, 8), return_state=True)
-    step, state = mixer(name).step(**token(name, arrays, 8), state=state)
-    own = {entry: np.array(a) for entry, a in state.items()}
-    rest, end = mixer(name)(**tokens(name, arrays, 9, TOKENS), state=state, return_state=True)
-    assert error(np.concatenate([first, step[:, None], rest], axis=1), y) <= LIMIT
-    assert_same(end, final, LIMIT)
-    _, after = mixer(name).step(**token(name, arrays, 9), state=own, inplace=True)
-    assert_same(after, mixer(name).step(**token(name, arrays, 9), state=state)[1], 0.0)
+    assert_whole(name, arrays)
