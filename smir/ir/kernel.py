@@ -11,6 +11,7 @@ from smir.ir.tile_program import Result, Scan, TileLeaf
 
 # Buffer shapes, by what one program reads or writes of them.
 PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR, PER_SPLIT = "chunk", "sequence", "token", "pair", "split"
+PER_SEGMENT = "segment"
 # Axis roles: the whole axis in one tile, or one block of it per program.
 FULL, GRID = "full", "grid"
 # Whose a buffer is: the plan's own, handed out to the backward plan, or handed in by the forward plan.
@@ -20,7 +21,8 @@ OWN, SAVED, GIVEN = "own", "saved", "given"
 @dataclass(frozen=True)
 class Buffer:
     """Memory between kernels, `rows x cols` elements for every (batch, head) and every chunk (PER_CHUNK) or two chunks
-    (PER_PAIR), or every chunk and part of the past (PER_SPLIT): what a kernel over one part of it each stores.
+    (PER_PAIR), or every chunk and part of the past (PER_SPLIT): what a kernel over one part of it each stores; or for
+    every segment of the sequence (PER_SEGMENT): what a walk along that segment ends with.
 
     `dtype` is `float32`, or `product` for the type in which matrix products take their operands. `owner` says whether
     it outlives the run: the caller gets what is SAVED, `[B, H, chunks, rows, cols]`, under its name beside the results,
@@ -66,6 +68,10 @@ class Kernel:
     With `loops` over all chunks (`forward`, `backward`): one program per (batch, head), the loop inside.
     With loops over `earlier` / `later` chunks: one program per (batch, head, chunk), then `stores` at the end.
     `roles` gives every dimension axis FULL or GRID; a GRID axis adds a grid dimension of its blocks.
+
+    `in_segments`: the sequence is cut into segments of whole chunks, as many as a launch says; one program per (batch,
+    head, segment), whose loops over all chunks visit those of its own. What a loop stores after its last chunk goes to
+    buffers PER_SEGMENT of each, and anywhere else of the segment that the loop's order visits last.
     """
 
     name: str
@@ -73,6 +79,7 @@ class Kernel:
     loops: tuple[Loop, ...]
     stores: tuple[Store, ...]
     roles: tuple[tuple[str, str], ...] = ()
+    in_segments: bool = False
 
     @property
     def sequential(self) -> bool:

@@ -181,12 +181,14 @@ def _kernel(reader: Reader) -> Kernel:
     scope: Scope = {}
     title: list[str] = []
     roles: list[tuple[str, str]] = []
+    in_segments: list[bool] = []
     loops: list[Loop] = []
     stores: list[Store] = []
 
     def head(line: Line) -> None:
         line.expect("kernel")
         title.append(line.name())
+        in_segments.extend([True] if line.accept("segments") else [])
         line.expect("formula")
         line.expect("=")
         title.append(line.string())
@@ -206,4 +208,4 @@ def _kernel(reader: Reader) -> Kernel:
             "store": lambda: stores.append(_store(reader, scope)),
         },
     )
-    return Kernel(title[0], title[1], tuple(loops), tuple(stores), tuple(roles))
+    return Kernel(title[0], title[1], tuple(loops), tuple(stores), tuple(roles), bool(in_segments))

@@ -204,7 +204,8 @@ def _kernel(kernel: Kernel) -> list[str]:
     for loop in kernel.loops:
         body += _block(f"loop {_order(loop.scan)}", _loop(loop, names))
     body += [_store("store", s, names) for s in kernel.stores]
-    return _block(f"kernel {show_name(kernel.name)} formula={show_attr(kernel.formula)}", body)
+    segments = " segments" if kernel.in_segments else ""
+    return _block(f"kernel {show_name(kernel.name)}{segments} formula={show_attr(kernel.formula)}", body)
 
 
 def _loop(loop: Loop, names: Names) -> list[str]:

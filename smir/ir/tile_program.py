@@ -16,6 +16,8 @@ from smir.ir.tile import TOKEN, carried
 STEP, SCAN, CHUNKED, QUADRATIC = "step", "scan", "chunked", "quadratic"
 # Orders of scans that visit, for the current chunk, other ones.
 INNER = (EARLIER, LATER, BEFORE, SPLITS) = ("earlier", "later", "past", "splits")
+# Orders of loops of kernels that walk along segments: the segments before (after) the current one, farthest first.
+SEGMENT_ORDERS = (SEGMENTS_BEFORE, SEGMENTS_AFTER) = ("segments_before", "segments_after")
 # The name of a mixer's output.
 OUTPUT = "y"
 
@@ -25,8 +27,8 @@ class Carry:
     """A carried tile. `initial` holds before the first chunk: the mixer's state of that name (`state`), else a number.
 
     With a `state` its last value is that state's final one, unless `final` is off (it only starts from there). In the
-    quadratic form `start` may be the first value instead, made of the row chunk's tiles and of what earlier scans of
-    the same kernel hold at their end.
+    quadratic form, and in kernels along segments, `start` may be the first value instead, made of the row chunk's tiles
+    and of what earlier scans of the same kernel hold at their end.
     """
 
     name: str

@@ -10,6 +10,7 @@ from smir.ir.kernel import (
     OWN,
     PER_CHUNK,
     PER_PAIR,
+    PER_SEGMENT,
     PER_SEQUENCE,
     PER_SPLIT,
     PER_TOKEN,
@@ -46,6 +47,7 @@ from smir.ir.tile_program import (
     INNER,
     QUADRATIC,
     SCAN,
+    SEGMENT_ORDERS,
     SPLITS,
     STEP,
     Carry,
@@ -55,9 +57,11 @@ from smir.ir.tile_program import (
     TileProgram,
 )
 from smir.ir.verify_nodes import check_member, check_nodes, check_unique, refuse
+from smir.ir.verify_segments import check_segments
 
 FORMS = (STEP, SCAN, CHUNKED, QUADRATIC)
 IN_TIME = ("forward", "backward")
+EXTENTS = (PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR, PER_SPLIT, PER_SEGMENT)
 Axes = Mapping[str, Tile]
 
 
@@ -125,16 +129,17 @@ def _check_levels(roots: tuple[Node, ...]) -> None:
             refuse(culprit, "depends on the level outside of any level_sum")
 
 
-def _check_scan(scan: Scan, form: str) -> None:
-    orders = (*IN_TIME, *INNER) if form == QUADRATIC else IN_TIME
+def _check_scan(scan: Scan, form: str, in_segments: bool = False) -> None:
+    orders = (*IN_TIME, *INNER) if form == QUADRATIC else (*IN_TIME, *(SEGMENT_ORDERS if in_segments else ()))
     check_member(scan.order, orders, f"the order of a scan in {form} form")
     for carry in scan.carries:
         if carry.next.type != Tile(carry.rows, carry.cols):
             refuse(carry.next, f"carry {carry.name} is {carry.rows} x {carry.cols}")
         if carry.start is not None and carry.start.type != carry.next.type:
             refuse(carry.start, f"carry {carry.name} is {carry.rows} x {carry.cols}")
-    pairs = (scan.kernel, scan.each, scan.reach is not None, scan.inward, any(c.start for c in scan.carries))
-    if any(pairs) and scan.order not in INNER:
+    pairs = (scan.kernel, scan.each, scan.reach is not None, scan.inward)
+    starts = any(c.start for c in scan.carries) and not in_segments
+    if (starts or any(pairs)) and scan.order not in INNER:
         refuse(f"the {scan.order} scan", "only scans over other chunks know pairs of chunks")
     if scan.order in (BEFORE, SPLITS) and (scan.each or scan.inward):
         refuse(f"the {scan.order} scan", "nothing is stored for a chunk of the past, and the nearest is visited first")
@@ -169,7 +174,7 @@ def verify_plan(plan: KernelPlan) -> None:
     check_unique([b.name for b in plan.buffers], "buffer")
     check_unique([k.name for k in plan.kernels], "kernel")
     for b in plan.buffers:
-        check_member(b.extent, (PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR, PER_SPLIT), f"buffer {b.name}")
+        check_member(b.extent, EXTENTS, f"buffer {b.name}")
         check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
         check_member(b.owner, (OWN, SAVED, GIVEN), f"buffer {b.name}")
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
@@ -208,7 +213,7 @@ def _check_kernel(plan: KernelPlan, kernel: Kernel, states: Mapping[str, Carry],
     check_unique([c.name for loop in kernel.loops for c in loop.scan.carries], "carry")
     carried: dict[str, Tile] = {}
     for loop in kernel.loops:
-        _check_scan(loop.scan, plan.form)
+        _check_scan(loop.scan, plan.form, kernel.in_segments)
         carried |= _carry_axes(loop.scan)
         written |= {s.target for s in loop.stores}
         exported = {name: value.type for name, value in loop.scan.exports}
@@ -218,6 +223,7 @@ def _check_kernel(plan: KernelPlan, kernel: Kernel, states: Mapping[str, Carry],
     _check_loads(stored, plan.leaves, carried, _readable(plan, written), _where(kernel))
     written |= {s.target for s in kernel.stores}
     _check_roles(kernel)
+    check_segments(plan, kernel)
 
 
 def _where(kernel: Kernel) -> str:
