@@ -73,6 +73,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.compile_time
 	$(BIN)/python -m benchmarks.step_vs_chunked
 	$(BIN)/python -m benchmarks.crossover
+	$(BIN)/python -m benchmarks.cpu_peers
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis demo-output

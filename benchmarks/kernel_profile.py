@@ -18,6 +18,7 @@ from smir.backends.triton_gpu import runtime, tuning
 from smir.backends.triton_gpu.options import default_chunk
 from smir.backends.triton_gpu.recording import KernelLaunch
 from smir.bench.ceilings import measure_ceilings
+from smir.calls.execution import cut_in_time
 from smir.compilation import Compilation
 from smir.ir.kernel import KernelPlan
 from smir.sampling import common_sizes
@@ -78,7 +79,8 @@ def _launches(name: str, shape: tuple[int, int, int]) -> list[tuple[str, KernelL
 
     def prepare(side: str, plan: KernelPlan, given: Mapping[str, Any]) -> Any:
         options = found.options_of(plan) if found else {}
-        runner, made = tuning.watched(runtime.prepare(plan, given, chunk, options), plan)
+        cut = cut_in_time(plan, given, chunk)
+        runner, made = tuning.watched(runtime.prepare(cut, given, chunk, options), cut)
         launches.append((side, made))
         return runner
 

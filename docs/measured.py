@@ -321,24 +321,24 @@ def _worst_kernel(rows: Rows) -> str:
 
 
 def step_vs_chunked() -> str:
-    return _whole(
+    return whole(
         "step_vs_chunked", {"step loop ms": ".0f", "chunked ms": ".0f", "times faster": ".1f", "us per token": ".0f"}
     )
 
 
 def host_overhead() -> str:
-    return _whole("host_overhead", {"forward us": ".0f", "recorded forward us": ".0f", "training step us": ".0f"})
+    return whole("host_overhead", {"forward us": ".0f", "recorded forward us": ".0f", "training step us": ".0f"})
 
 
 def crossover() -> str:
-    return _whole("crossover", {})
+    return whole("crossover", {})
 
 
 def compile_time() -> str:
-    return _whole("compile_time", {"first ms": ".0f", "ms": ".0f"})
+    return whole("compile_time", {"first ms": ".0f", "ms": ".0f"})
 
 
-def _whole(name: str, formats: dict[str, str]) -> str:
+def whole(name: str, formats: dict[str, str]) -> str:
     """A benchmark's table with every row, its numbers in these formats."""
     title, machine, rows = results(name)
     body = [[format(cell, formats.get(heading, "")) for heading, cell in row.items()] for row in rows]

@@ -5,6 +5,7 @@ from smir.frontends import syntax
 from smir.frontends.limits import MAX_DIMENSION
 from smir.frontends.names import check_spelling
 from smir.ir.dims import TIME, Dim
+from smir.ir.head_groups import ALL_HEADS, is_group
 
 _HINT = "a dimension is a name, a whole number, or + - * / of them: `K`, `16`, `K/2`"
 
@@ -28,6 +29,20 @@ def axes(exprs: tuple[syntax.Expr, ...], time_allowed: bool) -> tuple[Dim, ...]:
             hint = "inputs and states have one value per time step already; only parameters may have dimension T"
             raise SpecTypeError("`T` is the length of the sequence", expr.span, hint)
     return dims
+
+
+def group(expr: syntax.Expr) -> Dim:
+    """How many heads of the output a head of an input serves, from the number of heads that the input has: `H/4`, `H/G`
+    or `1`. Raises SpecTypeError for anything else."""
+    match expr:
+        case syntax.Number(value=1.0):
+            return ALL_HEADS
+        case syntax.Binary(op="/", left=syntax.Name(name=heads), right=syntax.Name() | syntax.Number() as size):
+            found = _convert(size)
+            if heads == str(ALL_HEADS) and found not in (ALL_HEADS, TIME) and is_group(found):
+                return found
+    hint = "`heads H/4`: one for four heads; `heads H/G`: a call says how many; `heads 1`: one for all"
+    raise SpecTypeError(f"`{expr.span.text[:40]}` is no number of heads of an input", expr.span, hint)
 
 
 def _convert(expr: syntax.Expr) -> Dim:

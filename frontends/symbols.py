@@ -7,11 +7,12 @@ from typing import Any
 from smir.errors import SpecNameError, SpecTypeError
 from smir.frontends import syntax
 from smir.frontends.constants import evaluate
-from smir.frontends.dimensions import axes
+from smir.frontends.dimensions import axes, group
 from smir.frontends.functions import FUNCTIONS
 from smir.frontends.masks import MASKS
 from smir.frontends.names import OUTPUT, TIME_INDEX, check_value_name, listing, nearest
 from smir.ir.dims import TIME, Dim
+from smir.ir.head_groups import ALL_HEADS
 from smir.ir.interval import REAL, Interval
 from smir.ir.mixer import INPUT, PARAM, Declaration
 from smir.ir.segment import past_of
@@ -63,6 +64,7 @@ def collect(spec: syntax.Spec) -> Symbols:
             if isinstance(statement, kind):
                 read(symbols, statement)
     _check_pasts(symbols)
+    _check_groups(symbols)
     _check_complete(symbols, spec)
     return symbols
 
@@ -105,9 +107,32 @@ def _read_constant(symbols: Symbols, statement: syntax.Constant) -> None:
 def _declare(symbols: Symbols, statement: syntax.Declaration) -> None:
     dims = axes(statement.dims, time_allowed=statement.kind == PARAM)
     promised = _interval(statement.range, symbols.constants) if statement.range else REAL
+    served = _group(statement)
     for name in statement.names:
         _introduce(symbols, name)
-        symbols.declarations[name.name] = Declaration(statement.kind, name.name, dims, promised, name.span)
+        symbols.declarations[name.name] = Declaration(statement.kind, name.name, dims, promised, name.span, served)
+
+
+def _group(statement: syntax.Declaration) -> Dim | None:
+    if statement.heads is None:
+        return None
+    if statement.kind == PARAM:
+        hint = "declare an input, or leave `heads` out"
+        raise SpecTypeError("a parameter has all heads, only inputs may have fewer", statement.heads.span, hint)
+    return group(statement.heads)
+
+
+def _check_groups(symbols: Symbols) -> None:
+    """Raises SpecNameError for a group's name that means something else too, or where no input has all heads."""
+    inputs = [d for d in symbols.declarations.values() if d.kind == INPUT]
+    groups = {n for d in inputs if d.group for n in (ALL_HEADS.names | d.group.names)}
+    for d in symbols.declarations.values():
+        for name in sorted(groups & {n for dim in d.dims for n in dim.names}):
+            what = "the number of heads" if name in ALL_HEADS.names else "the size of a group of heads"
+            raise SpecNameError(f"`{name}` is a dimension and {what}", d.span, "give the dimension another name")
+    if inputs and all(d.group for d in inputs):
+        message = "every input has fewer heads than the output: nothing says how many that has"
+        raise SpecNameError(message, inputs[0].span, "leave `heads` out at one of them")
 
 
 def _declare_state(symbols: Symbols, statement: syntax.State) -> None:

@@ -96,12 +96,13 @@ class Range:
 
 @dataclass(frozen=True)
 class Declaration:
-    """`input` or `param`: names that share dimensions (none for a scalar) and a promised range."""
+    """`input` or `param`: names that share dimensions (none for a scalar), a number of heads and a promised range."""
 
     span: Span
     kind: str
     names: tuple[Name, ...]
     dims: tuple[Expr, ...]
+    heads: Expr | None
     range: Range | None
 
 

@@ -33,10 +33,11 @@ _EXPRESSION = frozenset({"NAME", "NUMBER", "INF", "LPAR", "MINUS"})
 _ENDS = frozenset({"NUMBER", "NAME", "RPAR", "RSQB", "INF", "TRANSPOSE"})
 _OPERATORS = frozenset({"PLUS", "MINUS", "STAR", "SLASH", "AT", "POWER", "COMPARE", "AND", "OR", "TRANSPOSE", "LSQB"})
 _STATEMENTS = frozenset({"INPUT", "PARAM", "STATE", "CONST"})
-_KEYWORDS = _STATEMENTS | {"MIXER", "SCALAR", "IN", "INF", "AND", "OR"}
+_KEYWORDS = _STATEMENTS | {"MIXER", "SCALAR", "HEADS", "IN", "INF", "AND", "OR"}
 _WORDS = {
     "NAME": "a name", "RPAR": "`)`", "RSQB": "`]`", "LPAR": "`(`", "LSQB": "`[`", "COMMA": "`,`", "COLON": "`:`",
-    "EQUAL": "`=`", "IN": "`in`", "MIXER": "`mixer NAME`", "SCALAR": "`scalar`", SEPARATOR: "the end of the statement",
+    "EQUAL": "`=`", "HEADS": "`heads`", "IN": "`in`", "MIXER": "`mixer NAME`", "SCALAR": "`scalar`",
+    SEPARATOR: "the end of the statement",
     "$END": "the end of the statement", "COMPARE": "a comparison", "AND": "`and`", "OR": "`or`",
 }  # fmt: skip
 

@@ -44,8 +44,14 @@ class TreeBuilder(Transformer_NonRecursive[Token, syntax.Spec]):
         return self._name(parts[1])
 
     def declaration(self, meta: Meta, parts: list[Part]) -> syntax.Declaration:
-        kind, names, dims, *promise = parts
-        return syntax.Declaration(self._span(meta), str(kind), names, dims, promise[0] if promise else None)
+        kind, names, dims, *rest = parts
+        promise = next((p for p in rest if isinstance(p, syntax.Range)), None)
+        heads = next((p for p in rest if isinstance(p, syntax.Expr)), None)
+        return syntax.Declaration(self._span(meta), str(kind), names, dims, heads, promise)
+
+    def heads(self, meta: Meta, parts: list[Part]) -> syntax.Expr:
+        number: syntax.Expr = parts[1]
+        return number
 
     def state(self, meta: Meta, parts: list[Part]) -> syntax.State:
         _, names, dims, *initial = parts

@@ -5,7 +5,7 @@ from dataclasses import asdict
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from smir.calls.axis_order import TOKENS_FIRST, check_layout, with_heads_first
 from smir.calls.binding import bound_to, fit_call, match_arguments
@@ -21,6 +21,7 @@ from smir.running import Calls
 from smir.sampling import check_counts, check_sizes
 from smir.source import Source
 from smir.specs import find_spec
+from smir.states.fixed_cache import FixedCache
 from smir.states.token_cache import DEFAULT_CAPACITY, TokenCache
 
 if TYPE_CHECKING:
@@ -178,17 +179,25 @@ class CompiledMixer:
         found: tuple[Any, Mapping[str, Any]] = with_heads_first(self.calls, order, step, args, named)
         return found
 
-    def new_state(self, capacity: int = DEFAULT_CAPACITY) -> TokenCache:
+    @overload
+    def new_state(self, capacity: int = ..., graph: Literal[False] = ...) -> TokenCache: ...
+
+    @overload
+    def new_state(self, capacity: int = ..., *, graph: Literal[True]) -> FixedCache: ...
+
+    def new_state(self, capacity: int = DEFAULT_CAPACITY, graph: bool = False) -> TokenCache | FixedCache:
         """The state before the first token of a mixer that keeps tokens, with room for `capacity` of them at first.
 
-        `step(.., inplace=True)` appends to it without copying what it holds. Raises FormError for a mixer that looks
-        ahead or whose state doesn't grow.
+        `step(.., inplace=True)` appends to it without copying what it holds. With `graph` the memory never grows, and
+        how much of it is filled is counted on the device, so that a CUDA graph of a step can be replayed as tokens go
+        on; outputs of tokens without a place are NaN. Raises FormError for a mixer that looks ahead or whose state
+        doesn't grow, and ArgumentError for a capacity that is none.
         """
         self.calls.call_states.require_causal("state to go on from")
         if self.calls.pair_segments is None:
             raise FormError(f"the state of {self.spec.name} doesn't grow: no memory is set aside for it",
                             hint="the first step, or a call with return_state=True, returns one")  # fmt: skip
-        return TokenCache(capacity)
+        return FixedCache(self.calls.pair_segments.cache, capacity) if graph else TokenCache(capacity)
 
     # ---- facts --------------------------------------------------------------------------------------------------
 

@@ -117,11 +117,13 @@ def differentiable(c: Compilation, form: str) -> TileProgram | PairProgram:
 
 def _differentiate(g: Gradients) -> Gradients:
     from smir.passes.gradients.adjoint_program import adjoint_program
+    from smir.passes.gradients.ratios import precise_wherever
     from smir.passes.pairs.pair_adjoint import pair_adjoint
 
     if isinstance(g.differentiable, PairProgram):
         return replace(g, adjoint=pair_adjoint(g.differentiable, g.wanted))
-    return replace(g, adjoint=adjoint_program(g.differentiable, g.wanted))
+    forward, adjoint = precise_wherever((g.forward, adjoint_program(g.differentiable, g.wanted)))
+    return replace(g, forward=forward, adjoint=adjoint)
 
 
 def _simplify(g: Gradients) -> Gradients:

@@ -79,8 +79,12 @@ class Calls:
         self, args: tuple[Any, ...], named: Arrays, state: Mapping[str, Any] | None, inplace: bool, several: bool
     ) -> tuple[Any, Mapping[str, Any]]:
         """y of the next token, or of `several`, and the state after it."""
+        if is_traced():
+            from smir.torch_side.steps import traced_step
+
+            return traced_step(self, args, named, state, inplace, several)
         given = match_arguments(self.spec, args, named)
-        return self._steps(given, self.call_states.match(state), inplace, several)
+        return self.steps(given, self.call_states.match(state), inplace, several)
 
     def eager(self, given: Arrays, states: Arrays, cu_seqlens: Any, return_state: bool, check_ranges: bool) -> Any:
         """A call whose arguments have been matched with their names: what an operator of torch runs."""
@@ -272,7 +276,8 @@ class Calls:
         return PairSegments(done, segment, self.asked.backend, self.asked.chunk, whole)
 
     @cached_property
-    def _steps(self) -> "Steps | PairSteps":
+    def steps(self) -> "Steps | PairSteps":
+        """How it takes one token after the other. Raises FormError for a mixer that can't."""
         from smir.states.stepping import Steps
 
         if self.pair_segments is not None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from smir.errors import ArgumentError
 from smir.ir.graph import walk
+from smir.ir.head_groups import group_names, heads_of
 from smir.ir.interval import REAL, Interval
 from smir.ir.mixer import INPUT, Declaration, Mixer
 from smir.ir.sizes import TIME_NAME
@@ -41,7 +42,7 @@ def default_sizes(mixer: Mixer) -> dict[str, int]:
 
 def check_sizes(mixer: Mixer, sizes: Mapping[str, int]) -> None:
     """Raises ArgumentError for a name that the spec doesn't have, or a size that isn't positive."""
-    names = dimension_names(mixer)
+    names = [*dimension_names(mixer), *group_names(mixer)]
     for name, size in sizes.items():
         if name not in names:
             raise ArgumentError(f"{mixer.name} has no dimension {name!r}", hint=f"it has {', '.join(names) or 'none'}")
@@ -83,7 +84,8 @@ def sample(
     seed: int = 0,
     extreme: bool = False,
 ) -> dict[str, Array]:
-    """Arguments by name, float64: inputs `[B, T, H, dims...]`, parameters `[H, dims...]`.
+    """Arguments by name, float64: inputs `[B, T, H, dims...]`, parameters `[H, dims...]`. Of inputs that the spec
+    declares with fewer heads there are as many; `sizes` may name groups too. Raises ArgumentError.
 
     Vectors without a promised range have norm one on average; what the mixer divides by is kept positive, since near a
     zero of a divisor no two programs agree. With `extreme`, about a fifth of the values of inputs with a promised range
@@ -92,10 +94,11 @@ def sample(
     check_counts(B=B, T=T, H=H)
     rng = generator(seed)
     known = {**known_sizes(mixer, sizes), TIME_NAME: T}
+    own_heads = {d.name: heads_of(d, H, sizes or {}) for d in mixer.inputs}
     arrays, divisors = {}, divisor_names(mixer)
     for d in mixer.declarations:
         dims = [dim.size(known) for dim in d.dims]
-        values = _draw(d, (B, T, H, *dims) if d.kind == INPUT else (H, *dims), dims, rng, extreme)
+        values = _draw(d, (B, T, own_heads[d.name], *dims) if d.kind == INPUT else (H, *dims), dims, rng, extreme)
         arrays[d.name] = np.abs(values) if d.name in divisors and d.range == REAL else values
     return arrays
 

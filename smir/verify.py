@@ -23,6 +23,7 @@ from smir.compilation import DIRECT, Compilation
 from smir.derivatives import training_plan
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.formula import formula
+from smir.ir.head_groups import whole_heads
 from smir.ir.tile_program import OUTPUT, STEP, TileProgram
 from smir.passes.analysis.exponents import USER, Exponent, exponent_report
 from smir.passes.gradients.adjoint_program import PREFIX
@@ -90,11 +91,13 @@ class Report:
 
 def verify(done: Compilation, *, chunk: int = 16, B: int = 2, T: int = 50, H: int = 2,
            sizes: Mapping[str, int] | None = None, seed: int = 0, gradients: bool = False) -> Report:  # fmt: skip
-    """Compares every legal form with the oracle; `sizes` are those of the spec's dimension names.
+    """Compares every legal form with the oracle; `sizes` are those of the spec's dimension names, and there are so many
+    heads that its groups of heads are whole.
 
     With `gradients`, also the gradients of all arguments, for random cotangents of the output and the final states.
     """
     check_counts(chunk=chunk, B=B, T=T, H=H)
+    H = whole_heads(done.spec, H)
     rows = [row for case in CASES for row in _case_rows(done, case, chunk, (B, T, H), sizes, seed, gradients)]
     exps = {text for program in done.tiles.values() for text in unproved(program)}
     return Report(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from smir.backends.numpy_reference import standalone, tile_ops
 from smir.backends.numpy_reference.emit_expressions import Region, Writer
 from smir.backends.numpy_reference.emit_names import Names
-from smir.backends.numpy_reference.plan_interpreter import frontier, one_sided
+from smir.backends.numpy_reference.hoisting import frontier, one_sided
 from smir.errors import BackendError, IRError
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
@@ -178,6 +178,8 @@ class _Program:
     def _kernel(self, kernel: Kernel) -> None:
         self.writer.line()
         self.writer.line(f"# {kernel.name}: {kernel.formula}")
+        if kernel.in_segments:
+            raise IRError(f"kernel {kernel.name} walks along segments, and printed numpy programs along whole sequences")
         if not kernel.loops:
             self._parallel(kernel.stores, {})
         elif _is_inner(kernel):

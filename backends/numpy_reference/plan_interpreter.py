@@ -18,6 +18,7 @@ from threadpoolctl import ThreadpoolController
 
 from smir.backends.numpy_reference.evaluate import Leaves, Schedule, run_schedule, schedule
 from smir.backends.numpy_reference.head_groups import summed_over_groups, with_all_heads
+from smir.backends.numpy_reference.hoisting import block_of, frontier, one_sided
 from smir.backends.numpy_reference.layout import (
     Extent,
     added_up,
@@ -33,16 +34,19 @@ from smir.backends.numpy_reference.layout import (
     positions,
     split_chunks,
 )
+from smir.backends.numpy_reference.segment_walks import segment_parts, walk_segments
 from smir.backends.numpy_reference.visits import column_count, visits
 from smir.errors import IRError
-from smir.ir.graph import Node, reaches, walk
-from smir.ir.kernel import PER_PAIR, PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, PAIR, PARAM, PAST, PAST_CHUNK, POSITION, ROW, TOKEN
+from smir.ir.graph import Node
+from smir.ir.kernel import PER_PAIR, PER_SEGMENT, PER_SEQUENCE, Buffer, Kernel, KernelPlan, Loop, Store
+from smir.ir.tile import BUFFER, COL, DENSE, PAIR, PARAM, PAST, PAST_CHUNK, POSITION, ROW, TOKEN
 from smir.ir.tile_program import BEFORE, INNER, OUTPUT, QUADRATIC, STEP, Carry
 
 Array = Any
 # What a gradient's name begins with.
 GRADIENT = "d_"
+# Parts of a sequence in kernels along segments.
+SEGMENTS = 4
 # Elements of one tile array that several operations in a row should find in the cache.
 CACHED_ELEMENTS = 1 << 17
 # Elements of an input from which on several threads share a run.
@@ -56,9 +60,10 @@ def run_plan(
     *,
     chunk: int,
     seen: int | None = None,
+    segments: int = SEGMENTS,
 ) -> tuple[Array, dict[str, Array]]:
     """The output y `[B, T, H, *dims]` of a forward plan and the final states `[B, H, *dims]`."""
-    results, final = run_results(plan, arrays, states, chunk=chunk, seen=seen)
+    results, final = run_results(plan, arrays, states, chunk=chunk, seen=seen, segments=segments)
     return results[OUTPUT], final
 
 
@@ -69,6 +74,7 @@ def run_results(
     *,
     chunk: int,
     seen: int | None = None,
+    segments: int = SEGMENTS,
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """All results by tensor and the final states `[B, H, *dims]`, in the inputs' float type.
 
@@ -80,7 +86,7 @@ def run_results(
     at a time, and a quadratic form without loops over other chunks takes the whole sequence as its chunk.
 
     The plan of a segment is also given, as `<input>_past` `[B, n, H, *dims]`, the last n tokens before it; the segment
-    comes after `seen` tokens (None: after n).
+    comes after `seen` tokens (None: after n). `segments` is into how many parts kernels along segments cut the chunks.
     """
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
     own_heads = {leaf.name: np.shape(arrays[leaf.name])[2] for leaf in plan.leaves if leaf.kind in (TOKEN, PAST)}
@@ -97,7 +103,7 @@ def run_results(
     parts = _head_parts(extent)
 
     def run(heads: slice) -> dict[str, Array]:
-        return _run_heads(plan, arrays, states or {}, extent, heads, views)
+        return _run_heads(plan, arrays, states or {}, extent, heads, views, segments)
 
     if len(parts) == 1:
         finals = [run(parts[0])]
@@ -143,6 +149,7 @@ def _run_heads(
     extent: Extent,
     heads: slice,
     views: Mapping[str, Array],
+    segments: int,
 ) -> dict[str, Array]:
     """Runs some heads, writes their results into the views and returns their final states."""
     kinds = {leaf.name: leaf.kind for leaf in plan.leaves}
@@ -152,7 +159,7 @@ def _run_heads(
     # parameters' results have their heads in the same place: [B, H, chunks, ..]
     own_views = {name: view[:, heads] for name, view in views.items()}
     own_views |= {b.name: arrays[b.name][:, heads] for b in plan.given}
-    run = _Run(plan, own, given, replace(extent, heads=heads.stop - heads.start), own_views)
+    run = _Run(plan, own, given, replace(extent, heads=heads.stop - heads.start), segments, own_views)
     with np.errstate(all="ignore"):
         for kernel in plan.kernels:
             run.launch(kernel)
@@ -171,6 +178,7 @@ class _Run:
     arrays: Mapping[str, Array]
     states: Mapping[str, Array]
     extent: Extent
+    segments: int
     memory: dict[str, Array] = field(default_factory=dict)
     final: dict[str, Array] = field(default_factory=dict)
     loaded: dict[Node, Array] = field(default_factory=dict)
@@ -182,26 +190,34 @@ class _Run:
             self._quadratic(kernel)
         elif kernel.stores:
             raise IRError(f"kernel {kernel.name} walks through the sequence and also stores after its loops")
+        elif kernel.in_segments:
+            parts = segment_parts(self.extent.chunks, self.segments)
+            walk_segments(kernel, parts, self._first, self._moved, self._finish)
         else:
             for loop in kernel.loops:
-                self._sequential(loop)
+                tiles = self._first(loop.scan.carries, {})
+                self._finish(loop, self._moved(loop, tiles, slice(0, self.extent.chunks)))
 
     # ---- the three kinds of kernels -----------------------------------------------------------------------------
 
     def _parallel(self, kernel: Kernel) -> None:
         work = schedule((s.value for s in kernel.stores), fuse=True)
-        for part in self._groups(work.order):
+        for part in self._groups(work.order, slice(0, self.extent.chunks)):
             for store, value in zip(kernel.stores, self._run(work, {}, part, part), strict=True):
                 self._put(store, value, part)
 
-    def _sequential(self, loop: Loop) -> None:
+    def _first(self, carries: tuple[Carry, ...], held: Mapping[Node, Array]) -> list[Array]:
+        """What carries begin with: states, numbers, or what earlier loops hold."""
+        return [initial_tile(c, self.states, self.extent) if c.start is None else held[c.start] for c in carries]
+
+    def _moved(self, loop: Loop, tiles: list[Array], visited: slice) -> list[Array]:
+        """The tiles after these chunks, each of which stores what the loop stores."""
         carries, reverse = loop.scan.carries, loop.scan.order == "backward"
         roots = (*(s.value for s in loop.stores), *(c.next for c in carries))
         loads = {c.load for c in carries}
         hoisted = frontier(roots, loads)
         outside, inside = schedule(hoisted, fuse=True), schedule(roots, {*hoisted, *loads}, fuse=True)
-        tiles = [initial_tile(c, self.states, self.extent) for c in carries]
-        groups = self._groups((*outside.order, *inside.order))
+        groups = self._groups((*outside.order, *inside.order), visited)
         for part in reversed(list(groups)) if reverse else groups:
             ready = list(zip(hoisted, self._run(outside, {}, part, part), strict=True))
             chunks = range(part.stop - part.start)
@@ -214,19 +230,26 @@ class _Run:
                     self._put(store, value, here)
                 moved = results[len(loop.stores) :]
                 tiles = [self._carried(c, m) for c, m in zip(carries, moved, strict=True)]
-        self._finish(loop, tiles)
+        return tiles
 
     def _carried(self, carry: Carry, value: Array) -> Array:
         shape = (self.extent.batch, self.extent.heads, *self.extent.shape(carry.rows, carry.cols))
         tile = value[:, :, 0] if value.ndim == 5 else value
         return tile if tile.shape == shape else np.broadcast_to(tile, shape)
 
-    def _finish(self, loop: Loop, tiles: list[Array]) -> None:
+    def _finish(self, loop: Loop, tiles: list[Array], segment: int = 0, is_last: bool = True) -> None:
+        """Stores what a loop ends with, of the whole sequence or of one segment."""
         ends: dict[Node, Array] = {c.load: t[:, :, None] for c, t in zip(loop.scan.carries, tiles, strict=True)}
         work = schedule((s.value for s in loop.final_stores), ends)
         last = slice(self.extent.chunks - 1, self.extent.chunks)
         for store, value in zip(loop.final_stores, self._run(work, ends, last, last), strict=True):
-            if store.target in {*(b.name for b in self.plan.buffers), *(r.name for r in self.plan.results)}:
+            buffer = next((b for b in self.plan.buffers if b.name == store.target), None)
+            if buffer is not None and buffer.extent == PER_SEGMENT:
+                self._put(store, value, slice(segment, segment + 1))
+                continue
+            if not is_last:
+                continue
+            if buffer is not None or store.target in {r.name for r in self.plan.results}:
                 self._put(store, value, slice(0, 1))
                 continue
             tile, type_ = value.reshape(*value.shape[:2], *value.shape[-2:]), store.value.type
@@ -250,12 +273,12 @@ class _Run:
         hoisted = one_sided(roots)
         if loop.scan.order == BEFORE:
             # a chunk of the past is met once
-            hoisted = tuple(n for n in hoisted if _block(n) == ROW)
+            hoisted = tuple(n for n in hoisted if block_of(n) == ROW)
         everything, columns = slice(0, self.extent.chunks), slice(0, column_count(loop.scan, self.extent))
         ready = list(zip(hoisted, self._run(schedule(hoisted), {}, everything, columns), strict=True))
         work = schedule(roots, (*hoisted, *held))
         for rows, cols in visits(loop.scan, self.extent):
-            values = {n: _cut(a, rows if _block(n) == ROW else cols) for n, a in ready}
+            values = {n: _cut(a, rows if block_of(n) == ROW else cols) for n, a in ready}
             values.update((n, a[:, :, rows]) for n, a in held.items())
             found = self._run(work, values, rows, cols)
             # carries are views of what is held: first everything is made, then it moves on
@@ -333,7 +356,8 @@ class _Run:
         extent, type_ = self.extent, store.value.type
         if store.target not in self.memory:
             buffer = next((b for b in self.plan.buffers if b.name == store.target), None)
-            chunks = 1 if buffer is not None and buffer.extent == PER_SEQUENCE else extent.chunks
+            counts = {PER_SEQUENCE: 1, PER_SEGMENT: self.segments}
+            chunks = counts.get(buffer.extent, extent.chunks) if buffer is not None else extent.chunks
             count = (chunks, chunks) if buffer is not None and buffer.extent == PER_PAIR else (chunks,)
             shape = (extent.batch, extent.heads, *count, *extent.shape(type_.rows, type_.cols))
             self.memory[store.target] = np.empty(shape, np.result_type(extent.dtype, np.float32))
@@ -344,46 +368,15 @@ class _Run:
         else:
             memory[:, :, part] = value
 
-    def _groups(self, order: tuple[Node, ...]) -> Iterator[slice]:
-        """Runs of chunks whose largest tile fits the cache."""
+    def _groups(self, order: tuple[Node, ...], chunks: slice) -> Iterator[slice]:
+        """Runs of these chunks whose largest tile fits the cache."""
         shapes = {n.type for n in order}
         largest = max((int(np.prod(self.extent.shape(t.rows, t.cols))) for t in shapes), default=1)
         size = max(1, CACHED_ELEMENTS // (self.extent.batch * self.extent.heads * largest))
-        for start in range(0, self.extent.chunks, size):
-            yield slice(start, min(start + size, self.extent.chunks))
+        for start in range(chunks.start, chunks.stop, size):
+            yield slice(start, min(start + size, chunks.stop))
 
 
 def _cut(array: Array, part: slice) -> Array:
     """Some chunks of a tile array; tiles without a chunk axis, or with one for all chunks, stay."""
     return array if array.ndim < 5 or array.shape[2] == 1 else array[:, :, part]
-
-
-def frontier(roots: tuple[Node, ...], loads: set[Node]) -> tuple[Node, ...]:
-    """The values that the chunk by chunk part uses and that no state reaches."""
-    return _border(roots, reaches(roots, lambda n: n in loads))
-
-
-def one_sided(roots: tuple[Node, ...]) -> tuple[Node, ...]:
-    """The values that depend on the row chunk only or on the column chunk only."""
-
-    def carried_or_mixed(n: Node) -> bool:
-        return (n.op == "load" and n["kind"] == CARRIED) or len(_blocks(n)) > 1
-
-    return _border(roots, reaches(roots, carried_or_mixed))
-
-
-def _border(roots: tuple[Node, ...], inside: set[Node]) -> tuple[Node, ...]:
-    edge = dict.fromkeys(a for n in walk(roots) if n in inside for a in n.args if a not in inside)
-    edge.update(dict.fromkeys(r for r in roots if r not in inside))
-    return tuple(edge)
-
-
-def _blocks(node: Node) -> set[str]:
-    """Whose chunks a value is made of."""
-    leaves = [n for n in walk([node]) if n.op in ("load", "valid_rows")]
-    return {n[key] for n in leaves for key in ("block", "other") if n.get(key)}
-
-
-def _block(node: Node) -> str:
-    blocks = _blocks(node)
-    return blocks.pop() if len(blocks) == 1 else ROW

@@ -26,7 +26,7 @@ from smir.backends.triton_gpu.runtime import launcher
 from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, tensors
 from smir.errors import BackendError
 from smir.ir.dims import Dim
-from smir.ir.kernel import KernelPlan
+from smir.ir.kernel import FLOAT32, PRODUCT, WIDE, KernelPlan
 from smir.ir.tile import CHUNK, DENSE, ONE, PAST, TOKEN, axis_parts
 from smir.ir.tile_program import STEP
 
@@ -154,7 +154,9 @@ def _meta_given(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], 
     for b in given_buffers(plan):
         width = math.prod(known[part] for part in axis_parts(b.cols))
         shape = (workload.batch, workload.heads, -(-workload.time // chunk), known[b.rows], width)
-        dtype = getattr(torch, _product_type(plan, workload, sizes) if b.dtype == "product" else "float32")
+        wide = "float64" if workload.dtype == FLOAT32 else FLOAT32
+        types = {FLOAT32: FLOAT32, PRODUCT: _product_type(plan, workload, sizes), WIDE: wide}
+        dtype = getattr(torch, types[b.dtype])
         made[symbols(plan)[BUFFER, b.name]] = torch.empty(shape, dtype=dtype, device="meta")
     return made
 
@@ -181,7 +183,7 @@ def compile_launch(name: str, kernel: Any, keywords: dict[str, Any], target: str
     if key not in _DONE:
         names = {p.name for p in kernel.params}
         options = {k: v for k, v in keywords.items() if k not in names}
-        _DONE[key] = _compiled(name, _given_source(kernel, keywords), options, target)
+        _DONE[key] = _resources(name, _compiled(name, _given_source(kernel, keywords), options, target), target)
     return _DONE[key]
 
 
@@ -202,16 +204,28 @@ def _given_source(kernel: Any, keywords: Mapping[str, Any]) -> Any:
 _DONE: dict[str, Resources] = {}
 
 
-def _compiled(name: str, source: Any, options: Mapping[str, Any], target: str) -> Resources:
+def machine_code(name: str, kernel: Any, keywords: Mapping[str, Any], target: str) -> str:
+    """The text that one launch is assembled from: PTX or AMD's assembly. Raises BackendError."""
+    names = {p.name for p in kernel.params}
+    options = {k: v for k, v in keywords.items() if k not in names}
+    assembly = _compiled(name, _given_source(kernel, keywords), options, target).asm
+    return str(assembly["amdgcn" if target.startswith("gfx") else "ptx"])
+
+
+def _compiled(name: str, source: Any, options: Mapping[str, Any], target: str) -> Any:
+    """What Triton makes of a kernel."""
     import triton
 
     try:
         with triton.knobs.amd.scope():
             # the pass that transposes inside threads refuses some products of tiles of 64 rows (Triton 3.6)
             triton.knobs.amd.use_in_thread_transpose = False
-            compiled = triton.compile(source, target=_target(target), options=options)
+            return triton.compile(source, target=_target(target), options=options)
     except Exception as error:
         raise BackendError(f"kernel {name} doesn't compile for {target}: {error}") from error
+
+
+def _resources(name: str, compiled: Any, target: str) -> Resources:
     if target.startswith("gfx"):
         registers, stack = _amd_usage(compiled.asm["amdgcn"])
     else:
@@ -260,7 +274,7 @@ def _type(value: Any, is_constant: bool) -> str:
         return "constexpr"
     if _is_int(value):
         return "i32" if -(2**31) <= value < 2**31 else "i64"
-    names = {"float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16", "int32": "*i32"}
+    names = {"float64": "*fp64", "float32": "*fp32", "bfloat16": "*bf16", "float16": "*fp16", "int32": "*i32"}
     return names[str(value.dtype).removeprefix("torch.")]
 
 

@@ -21,10 +21,12 @@ def is_constant(carry: Carry) -> bool:
 def print_initial(p: "TilePrinter", carry: Carry) -> str:
     """Prints what the carry holds before the first chunk; gives the variable's name."""
     name = p.frame.names.new(identifier(carry.name))
+    kind = "WIDE" if carry.load in p.wide_carries else "tl.float32"
     if carry.start is not None:
-        p.line(f"{name} = {_unpadded(p, carry.start)}")
+        start = _unpadded(p, carry.start)
+        p.line(f"{name} = widen({start}, WIDE)" if carry.load in p.wide_carries else f"{name} = {start}")
         return name
-    fill = f"{name} = tl.full({p.frame.shape(carry.rows, carry.cols)}, {number(carry.initial).text}, tl.float32)"
+    fill = f"{name} = tl.full({p.frame.shape(carry.rows, carry.cols)}, {number(carry.initial).text}, {kind})"
     mask = p.frame.padding_mask(carry.load) if carry.initial else ""
     lines = [fill] + ([f"{name} = tl.where({mask}, {name}, 0.0)"] if mask else [])
     if carry.state is None:
@@ -36,7 +38,7 @@ def print_initial(p: "TilePrinter", carry: Carry) -> str:
     for line in lines:
         p.line(INDENT + line)
     p.line("else:")
-    p.line(f"{INDENT}{name} = {load}.to(tl.float32)")
+    p.line(f"{INDENT}{name} = {load}.to({kind})")
     return name
 
 

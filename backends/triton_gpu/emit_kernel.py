@@ -10,6 +10,7 @@ from smir.backends.triton_gpu.facts import Facts
 from smir.backends.triton_gpu.frame import HELPERS, Argument, Frame
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
 from smir.backends.triton_gpu.names import comment, identifier, word
+from smir.backends.triton_gpu.options import carries_rows
 from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, packed_definitions
 from smir.backends.triton_gpu.past import (
     PAST_CONSTANTS,
@@ -22,16 +23,27 @@ from smir.backends.triton_gpu.past import (
     past_index,
     visited_chunks,
 )
+from smir.backends.triton_gpu.segments import (
+    SEGMENT_INDEX,
+    SEGMENTS,
+    chunk_loop,
+    is_met_last,
+    segment_index,
+    segment_loop,
+)
 from smir.backends.triton_gpu.thin_products import without_thin_products
 from smir.backends.triton_gpu.transposes import without_transposed_products, without_transposed_results
 from smir.ir import tile
 from smir.ir.graph import Node, reaches
-from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, PAST, POSITION, SPLIT, TOKEN
-from smir.ir.tile_program import BEFORE, INNER, SPLITS, STEP, Carry, Scan
+from smir.ir.kernel import PER_SEGMENT, Kernel, KernelPlan, Loop, Store
+from smir.ir.tile import BUFFER, CARRIED, COL, PAST, POSITION, SEGMENT, SPLIT, TOKEN
+from smir.ir.tile_program import BEFORE, INNER, SCAN, SEGMENT_ORDERS, SPLITS, STEP, Carry, Scan
 
-RUNTIME_SIZES = ("time", "heads", "chunks", *PAST_SIZES)
-CONSTANTS = ("CHUNK", *PAST_CONSTANTS, "LEVELS", "PRODUCT", "PRECISION", "INVERSE_PRECISION", "PARTS")
+RUNTIME_SIZES = ("time", "heads", "chunks", *PAST_SIZES, SEGMENTS)
+CONSTANTS = ("CHUNK", *PAST_CONSTANTS, "LEVELS", "PRODUCT", "WIDE", "PRECISION", "INVERSE_PRECISION", "PARTS")
+
+# Chunks whose rows are on their way while a loop that meets nothing else works: a step of it takes far less time.
+ROWS_AHEAD = 16
 
 
 @dataclass(frozen=True)
@@ -120,7 +132,7 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
         # they may go where the initial states lie: first every thread has read its part
         p.line("tl.debug_barrier()")
     for store in loop.final_stores:
-        _print_store(p, store)
+        _print_final_store(p, store, loop.scan.order)
 
 
 _LOOPS = {
@@ -139,7 +151,11 @@ def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...
         for line in (f"past_chunks = {past_count(scan.reach)}", *first):
             p.line(line)
         return over_past, past_definitions()
+    if p.frame.kernel.in_segments:
+        return segment_loop(scan.order) if scan.order in SEGMENT_ORDERS else chunk_loop(scan.order)
     header, definitions = _LOOPS[scan.order]
+    if p.frame.plan.form == SCAN and carries_rows(p.frame.kernel):
+        return header.replace("range(chunks)", f"tl.range(chunks, num_stages={ROWS_AHEAD})"), definitions
     if scan.order not in INNER or (scan.reach is None and not scan.inward):
         return header, definitions
     count = "chunk" if scan.order == "earlier" else "chunks - 1 - chunk"
@@ -153,7 +169,9 @@ def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...
 
 def _visited_definitions(scan: Scan, frame: Frame) -> tuple[tuple[str, str], ...]:
     """Where a step of a loop is."""
-    return () if scan.order in (BEFORE, SPLITS) else _chunk_definitions("col_" if scan.order in INNER else "", frame)
+    if scan.order in (BEFORE, SPLITS, *SEGMENT_ORDERS):
+        return ()
+    return _chunk_definitions("col_" if scan.order in INNER else "", frame)
 
 
 def _chunk_definitions(prefix: str, frame: Frame) -> tuple[tuple[str, str], ...]:
@@ -174,13 +192,15 @@ def _changing(p: TilePrinter, loop: Loop) -> set[Node]:
 
     def changes(node: Node) -> bool:
         if node.op == "valid_rows":
-            return not over_columns or node["block"] == visited
+            return loop.scan.order not in SEGMENT_ORDERS and (not over_columns or node["block"] == visited)
         if node.op != "load":
             return False
         if node["kind"] == CARRIED:
             return node["name"] in own
         if over_columns:
             return visited in (node.get("block"), node.get("other"))
+        if loop.scan.order in SEGMENT_ORDERS:
+            return bool(node.get("block") == SEGMENT)
         return node["kind"] in (TOKEN, BUFFER, POSITION)
 
     return reaches(p.roots, changes)
@@ -190,6 +210,16 @@ def _print_store(p: TilePrinter, store: Store) -> None:
     rows, cols = store.value.type.rows, store.value.type.cols
     value = p.value(store.value).text
     p.line(p.frame.store(identifier(store.target), rows, cols, store.transposed, value, store.summed))
+
+
+def _print_final_store(p: TilePrinter, store: Store, order: str) -> None:
+    """What segments end with goes to memory of each; everything else is written once, by the one that is met last."""
+    buffers = {b.name: b.extent for b in p.frame.plan.buffers}
+    if not p.frame.kernel.in_segments or buffers.get(store.target) == PER_SEGMENT:
+        return _print_store(p, store)
+    p.value(store.value)
+    with p.nested(is_met_last(order), set()):
+        _print_store(p, store)
 
 
 # ---- the whole function -----------------------------------------------------------------------------------------
@@ -237,7 +267,9 @@ def {name}(
 def _programs(frame: Frame, kernel: Kernel) -> str:
     blocks = "".join(f", block of {axis}" for axis in frame.grid_axes())
     per = "batch, head" if kernel.sequential else "batch, chunk, head"
-    order = " and visits the chunks in order" if kernel.sequential else ""
+    per += ", segment" if kernel.in_segments else ""
+    whose = " of its segment" if kernel.in_segments else ""
+    order = f" and visits the chunks{whose} in order" if kernel.sequential else ""
     return comment(f"one program per ({per}{blocks}){order}.")
 
 
@@ -251,6 +283,7 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
         lines.append(f"program = program // blocks_of_{word(axis)}")
     if divides_past(frame.plan, kernel):
         lines += ["split = program % splits", "program = program // splits"]
+    lines += segment_index() if kernel.in_segments else []
     lines.append("head = tl.cast(program % heads, tl.int64)")
     if frame.facts.packed:
         lines += packed_definitions(kernel)
@@ -288,4 +321,4 @@ def _without_unused(lines: list[str], indent: str) -> list[str]:
 _OWN_INDEX = (
     "program head batch chunk col_chunk row sequence here there start left inside col_start col_left col_inside"
 )
-_INDEX = PACKED_INDEX | PAST_INDEX | frozenset(_OWN_INDEX.split())
+_INDEX = PACKED_INDEX | PAST_INDEX | SEGMENT_INDEX | frozenset(_OWN_INDEX.split())

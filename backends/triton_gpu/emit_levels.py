@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.joint_products import JointProduct, joint_products
+from smir.backends.triton_gpu.level_terms import Share, distance_of, mixed_of, shares, weighted
 from smir.backends.triton_gpu.spelling import Text
-from smir.ir.graph import Node, walk
+from smir.ir.graph import Node, reaches, walk
 from smir.ir.tile import CARRIED, level_dependent
 
 if TYPE_CHECKING:
@@ -30,23 +31,46 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     joint = list(joint_products(arguments))
     for pair in joint:
         _mirror(p, pair)
+    read = shares((a.args[0] if a.op == "pair_collect" else a for a in arguments), joint)
+    p.shares |= read
+    p.weighted |= {share.pair for found in read.values() for share in found}
     masks = {m for pair in joint for m in pair.masks}
     readers = [m for m in walk(arguments) if m in members and m not in masks]
     for value in dict.fromkeys(a for m in readers for a in m.args if a not in members):
         if value.op != "const":
             p.value(value)
-    names = [p.frame.names.new(p.wanted.get(g, "scores")) for g in group]
-    for g, name in zip(group, names, strict=True):
-        p.line(f"{name} = tl.zeros({p.frame.shape(g.type.rows, g.type.cols)}, tl.float32)")
+    starts = [_start(p, g, group) for g in group]
     distances = [_begin(p, d) for d in walk(arguments) if d.op == "pair_distance"]
     with p.nested("for level in range(LEVELS):", members):
-        for argument, name in zip(arguments, names, strict=True):
-            p.line(f"{name} += {p.value(argument).text}")
+        for argument, (name, _) in zip(arguments, starts, strict=True):
+            p.line(f"{name} += {print_summand(p, argument)}")
         for d in distances:
-            p.line(f"{d.prefix}, {d.suffix} = next_level({d.prefix}, {d.suffix}, {d.own}, level)")
-    for g, name in zip(group, names, strict=True):
+            p.line(f"{d.prefix}, {d.suffix} = next_level({d.prefix}, {d.suffix}, {d.own}, level, PARTS=PARTS)")
+    for g, (name, whole) in zip(group, starts, strict=True):
+        # nothing but the whole reads a sum that began with the rest of it
         p.know(g, name)
-    return Text(names[0])
+        p.know(whole, name)
+    return Text(starts[0][0])
+
+
+def _start(p: "TilePrinter", n: Node, group: list[Node]) -> tuple[str, Node]:
+    """The variable in which a sum is added up, and what it holds in the end: the sum, and what is added to it if only
+    that reads the sum."""
+    users = [u for u in walk(p.roots) if n in u.args]
+    if len(users) == 1 and users[0].op == "add" and p.uses[n] == 1 and users[0].type == n.type:
+        a, b = users[0].args
+        other = b if a is n else a
+        waiting = {*group, *p.summing}
+        if other is not n and p.home(users[0]) == p.home(n) and not reaches([other], waiting.__contains__):
+            p.summing |= set(group)
+            text = p.value(other).text
+            p.summing -= set(group)
+            name = p.frame.names.new(p.wanted.get(users[0], "total"))
+            p.line(f"{name} = {text}")
+            return name, users[0]
+    name = p.frame.names.new(p.wanted.get(n, "scores"))
+    p.line(f"{name} = tl.zeros({p.frame.shape(n.type.rows, n.type.cols)}, tl.float32)")
+    return name, n
 
 
 def _begin(p: "TilePrinter", distance: Node) -> Distance:
@@ -65,32 +89,58 @@ def _begin(p: "TilePrinter", distance: Node) -> Distance:
 def _mirror(p: "TilePrinter", pair: JointProduct) -> None:
     """The tile of a joint product, mirrored once before the levels."""
     name = p.frame.names.new("mirrored")
-    p.line(f"{name} = mirrored({p.value(pair.tile).text}, REVERSE={pair.reverse})")
+    p.line(f"{name} = mirrored({p.value(pair.tile).text}, REVERSE={pair.reverse}).to(PRODUCT)")
     p.joint |= {pair.first: (pair, name), pair.second: (pair, name)}
 
 
 def print_joint_product(p: "TilePrinter", n: Node) -> Text:
-    """One of the two parts of a joint product; the first that is needed prints the product."""
-    pair, mirrored = p.joint[n]
-    rows = p.joint_rows.get(pair)
+    """One of the two parts of a joint product that nothing weighs; the first that is needed prints the product."""
+    pair, _ = p.joint[n]
+    return Text(f"level_rows({_product(p, pair)}, level, ODD={n is pair.in_odd_rows})")
+
+
+def print_summand(p: "TilePrinter", n: Node) -> str:
+    """What a sum over levels adds up, or what is collected for one."""
+    if n not in p.shares:
+        return p.value(n).text
+    return " + ".join(_share(p, share) for share in p.shares[n])
+
+
+def _share(p: "TilePrinter", share: Share) -> str:
+    rows = _product(p, share.pair)
+    if share.odd is None or share.even is None:
+        factors = share.even if share.odd is None else share.odd
+        kept = f"level_rows({rows}, level, ODD={share.odd is not None})"
+        return " * ".join([kept, *(p.value(f).text for f in factors or ())])
+    if not share.odd and not share.even:
+        return rows
+    ones = [p.value(x[0]).text if x else "1.0" for x in (share.odd, share.even)]
+    picked = p.picked.get((share.odd, share.even)) or f"pick_rows({', '.join(ones)}, level, REVERSE=False)"
+    return f"{rows} * {picked}"
+
+
+def _product(p: "TilePrinter", pair: JointProduct) -> str:
+    """The variable of a joint product, weighted where all that read it want that."""
+    rows, mixed = p.joint_rows.get(pair), mixed_of(pair)
     if rows is None:
-        queries, keys = pair.in_even_rows.args[1], pair.in_odd_rows.args[1]
+        tile, mirrored = p.frame.names.new("mixed"), p.joint[pair.first][1]
+        p.line(f"{tile} = {_mixed(p, pair)}.to(PRODUCT)")
         rows = p.joint_rows[pair] = p.frame.names.new("product")
-        mixed = p.frame.names.new("mixed")
-        p.line(f"{mixed} = {_mixed(p, queries, keys)}.to(PRODUCT)")
-        p.line(f"{rows} = tl.dot(same_pair({mirrored}, level).to(PRODUCT), {mixed}, input_precision=PRECISION)")
-    return Text(f"level_rows({rows}, level, ODD={n is pair.in_odd_rows})")
+        text = f"tl.dot(same_pair({mirrored}, {p.frame.levels()}, level), {tile}, input_precision=PRECISION)"
+        p.line(f"{rows} = {text}" + (f" * {p.value(mixed.weights).text}" if mixed and pair in p.weighted else ""))
+    return rows
 
 
-def _mixed(p: "TilePrinter", queries: Node, keys: Node) -> str:
+def _mixed(p: "TilePrinter", pair: JointProduct) -> str:
     """The queries' rows in odd blocks, the keys' in even ones; weights that both have are multiplied once."""
-    for a, weights in _weighted(queries):
-        for b, others in _weighted(keys):
-            if weights is others:
-                return (
-                    f"(pick_rows({p.value(a).text}, {p.value(b).text}, level, REVERSE=False) * {p.value(weights).text})"
-                )
-    return f"pick_rows({p.value(queries).text}, {p.value(keys).text}, level, REVERSE=False)"
+    mixed = mixed_of(pair)
+    if mixed is None:
+        queries, keys = pair.in_even_rows.args[1], pair.in_odd_rows.args[1]
+        return f"pick_rows({p.value(queries).text}, {p.value(keys).text}, level, REVERSE=False)"
+    name = p.frame.names.new("picked")
+    p.line(f"{name} = pick_rows({p.value(mixed.odd).text}, {p.value(mixed.even).text}, level, REVERSE=False)")
+    p.picked[(mixed.odd,), (mixed.even,)] = name
+    return f"({name} * {p.value(mixed.weights).text})"
 
 
 def print_level_sums(p: "TilePrinter") -> None:
@@ -111,26 +161,11 @@ def level_operands(masked: Node) -> tuple[Node, Node, Node | None] | None:
     if product.op != "dot" or product.args[1].op != "transpose" or product not in level_dependent(product):
         return None
     left, right = product.args[0], product.args[1].args[0]
-    for queries, weights in _weighted(left):
-        for keys, others in _weighted(right):
-            if _distance(weights) == _distance(others):
+    for queries, weights in weighted(left):
+        for keys, others in weighted(right):
+            if distance_of(weights) == distance_of(others):
                 return queries, keys, weights
     return left, right, None
-
-
-def _weighted(node: Node) -> list[tuple[Node, Node]]:
-    """The ways to read a tile as rows times e^(pair distance)."""
-    if node.op != "mul":
-        return []
-    a, b = node.args
-    return [(x, w) for x, w in ((a, b), (b, a)) if _distance(w) is not None and x.type == node.type]
-
-
-def _distance(weights: Node) -> tuple[Node, bool] | None:
-    if weights.op == "exp" and weights.args[0].op == "pair_distance":
-        distance = weights.args[0]
-        return distance.args[0], distance["reverse"]
-    return None
 
 
 def _changing(arguments: Iterable[Node]) -> set[Node]:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.emit_carries import print_initial
-from smir.backends.triton_gpu.emit_levels import level_operands, print_joint_product, print_level_sum
+from smir.backends.triton_gpu.emit_levels import level_operands, print_joint_product, print_level_sum, print_summand
 from smir.backends.triton_gpu.facts import block_name
 from smir.backends.triton_gpu.frame import over
+from smir.backends.triton_gpu.precise import is_precise
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
 from smir.errors import IRError
 from smir.ir.graph import Node
@@ -25,7 +26,7 @@ def _load(p: "TilePrinter", n: Node) -> Text:
     if n["kind"] == CARRIED:
         return p.know(n, print_initial(p, p.constants[n]))
     loaded = p.frame.load(n)
-    return Text(loaded if n in p.raw or p.is_float32(n) else f"{loaded}.to(tl.float32)")
+    return Text(loaded if n in p.raw or p.keeps_type(n) else f"{loaded}.to(tl.float32)")
 
 
 def _pointwise(p: "TilePrinter", n: Node) -> Text:
@@ -59,7 +60,10 @@ def _dot(p: "TilePrinter", n: Node) -> Text:
     if n in p.joint:
         return print_joint_product(p, n)
     a, b = n.args
-    return Text(f"tl.dot({p.operand(a, 1, b)}, {p.operand(b, 0, a)}, input_precision=PRECISION)")
+    both = f"{p.operand(a, 1, b)}, {p.operand(b, 0, a)}"
+    if is_precise(a) or is_precise(b):
+        return Text(f"precise_product({both}, PRODUCT, PRECISION)")
+    return Text(f"tl.dot({both}, input_precision=PRECISION)")
 
 
 def _transpose(p: "TilePrinter", n: Node) -> Text:
@@ -102,6 +106,8 @@ def _cumsum(p: "TilePrinter", n: Node) -> Text:
         return Text(f"running_sum_column({a}, {_ends(n)})")
     if p.scans_sums:
         return Text(f"scanned_sum({a}, {_ends(n)})")
+    if p.reads_levels:
+        return Text(f"level_running_sum({a}, {p.frame.levels()}, LEVELS, {_ends(n)}, PARTS=PARTS)")
     return Text(f"running_sum({a}, {_ends(n)}, PARTS=PARTS)")
 
 
@@ -125,15 +131,18 @@ def _valid_rows(p: "TilePrinter", n: Node) -> Text:
 
 
 def _unit_inverse(p: "TilePrinter", n: Node) -> Text:
-    return Text(f"unit_inverse({p.value(n.args[0]).text}, LEVELS, REVERSE={n['reverse']}, PRECISION=INVERSE_PRECISION)")
+    return Text(f"unit_inverse({p.value(n.args[0]).text}, {p.frame.levels()}, LEVELS, REVERSE={n['reverse']}, "
+                "PRECISION=INVERSE_PRECISION)")  # fmt: skip
 
 
 def _pair_distance(p: "TilePrinter", n: Node) -> Text:
-    return Text(f"level_distance({p.distances[n].prefix}, {p.distances[n].suffix}, level)")
+    found = p.distances[n]
+    sums = f"{p.value(n.args[0]).text}, {found.prefix}, {found.suffix}, {p.frame.levels()}"
+    return Text(f"pair_distance({sums}, level, {_ends(n)}, PARTS=PARTS)")
 
 
 def _pair_collect(p: "TilePrinter", n: Node) -> Text:
-    return Text(f"pair_collect({p.value(n.args[0]).text}, level, {_ends(n)}, PARTS=PARTS)")
+    return Text(f"pair_collect({print_summand(p, n.args[0])}, {p.frame.levels()}, level, {_ends(n)}, PARTS=PARTS)")
 
 
 def _pairs(p: "TilePrinter", n: Node) -> Text:
@@ -145,7 +154,7 @@ def _pairs(p: "TilePrinter", n: Node) -> Text:
 
 
 def _level_mask(p: "TilePrinter", n: Node) -> Text:
-    operands, flags = level_operands(n), f"level, REVERSE={n['reverse']}"
+    operands, flags = level_operands(n), f"{p.frame.levels()}, level, REVERSE={n['reverse']}"
     if operands is None:
         return Text(f"level_mask({p.value(n.args[0]).text}, {flags})")
     queries, keys, weights = operands
@@ -164,12 +173,15 @@ def _rotate(p: "TilePrinter", n: Node) -> Text:
 
 
 def _scan(p: "TilePrinter", n: Node) -> Text:
-    args = ", ".join(p.numeric(a).text for a in n.args)
-    return Text(f'scan_rows({args}, KIND="{n["kind"]}", REVERSE={n["reverse"]}, PRODUCT=PRODUCT)')
+    args, kind = ", ".join(p.numeric(a).text for a in n.args), f'KIND="{n["kind"]}"'
+    if n["reverse"] and p.frame.holds_columns(n):
+        return Text(f"scan_columns_back({args}, {kind}, PRODUCT=PRODUCT)")
+    return Text(f"scan_rows({args}, {kind}, REVERSE={n['reverse']}, PRODUCT=PRODUCT)")
 
 
 def _shift(p: "TilePrinter", n: Node) -> Text:
-    return Text(f"shift_rows({', '.join(p.numeric(a).text for a in n.args)}, REVERSE={n['reverse']})")
+    function = "shift_columns" if p.frame.holds_columns(n) else "shift_rows"
+    return Text(f"{function}({', '.join(p.numeric(a).text for a in n.args)}, REVERSE={n['reverse']})")
 
 
 def _edge_row(p: "TilePrinter", n: Node) -> Text:

@@ -14,14 +14,18 @@ from smir.backends.triton_gpu.emit_levels import Distance, level_operands
 from smir.backends.triton_gpu.emit_ops import RULES
 from smir.backends.triton_gpu.frame import Frame
 from smir.backends.triton_gpu.joint_products import JointProduct
+from smir.backends.triton_gpu.level_terms import Shares
 from smir.backends.triton_gpu.naming import suggest
 from smir.backends.triton_gpu.options import PAIRED
 from smir.backends.triton_gpu.padding import PaddingOf, axis_of
+from smir.backends.triton_gpu.precise import is_precise
 from smir.backends.triton_gpu.spelling import ATOM, COMPARE, UNARY, Text, number
 from smir.backends.triton_gpu.thin_products import is_thin
+from smir.backends.triton_gpu.wide_carries import wide_carries
 from smir.ir.graph import Node, walk
+from smir.ir.kernel import PRODUCT
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import BUFFER, CARRIED
+from smir.ir.tile import BUFFER, CARRIED, LEVEL_OPS
 from smir.ir.tile_program import Carry
 
 LONGEST_INLINE = 64
@@ -57,10 +61,16 @@ class TilePrinter:
         self.joint: dict[Node, tuple[JointProduct, str]] = {}
         self.distances: dict[Node, Distance] = {}
         self.joint_rows: dict[JointProduct, str] = {}
+        self.shares: dict[Node, Shares] = {}
+        self.weighted: set[JointProduct] = set()
+        self.picked: dict[tuple[tuple[Node, ...], tuple[Node, ...]], str] = {}
+        self.summing: set[Node] = set()
         self.roots = tuple(roots)
+        self.wide_carries = wide_carries(frame.plan, frame.kernel)
         self.uses = Counter(a for n in walk(self.roots) for a in n.args)
         self.uses.update(self.roots)
         self.raw = set(self._product_loads())
+        self.reads_levels = any(n.op in LEVEL_OPS for n in walk(self.roots))
         self._depth = 0
         # A product that leads to another one is held twice by eight warps, and so is what is made of it: in kernels
         # that hold much at once, running sums are no products.
@@ -76,11 +86,12 @@ class TilePrinter:
             elif node.op == "level_mask":
                 operands = (level_operands(node) or ())[:2]
             for a in operands:
-                if a.op == "load" and a["kind"] != CARRIED and not self.is_float32(a):
+                if a.op == "load" and a["kind"] != CARRIED and not self.keeps_type(a):
                     yield a
 
-    def is_float32(self, leaf: Node) -> bool:
-        return leaf["kind"] == BUFFER and self.frame.plan.buffer(leaf["name"]).dtype == "float32"
+    def keeps_type(self, leaf: Node) -> bool:
+        """Whether a load is at least float32 already."""
+        return leaf["kind"] == BUFFER and self.frame.plan.buffer(leaf["name"]).dtype != PRODUCT
 
     # ---- blocks -------------------------------------------------------------------------------------------------
 
@@ -168,14 +179,14 @@ class TilePrinter:
     # ---- operands -----------------------------------------------------------------------------------------------
 
     def operand(self, node: Node, contracted: int, other: Node) -> str:
-        """A tile in the type of products, zero in the padding of its contracted side (0 rows, 1 columns)."""
+        """A tile in the type of products (a precise one in float32), zero in the padding of its contracted side (0 rows, 1 columns)."""
         if self._adds_padding(node, contracted, self.padding(other, 1 - contracted)):
             text = self.masked(node, contracted, 0.0)
         elif node.op == "transpose" and node.args[0] in self.raw:
             text = f"tl.trans({self._printed(node.args[0]).text})"
         else:
             text = (self._printed(node) if node in self.raw else self.value(node)).bound(ATOM)
-        return f"{text}.to(PRODUCT)"
+        return text if is_precise(node) else f"{text}.to(PRODUCT)"
 
     def factor(self, node: Node, other: Node) -> str:
         """A tile, in its own type or float32, whose columns are contracted with another's columns."""

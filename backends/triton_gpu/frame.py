@@ -5,14 +5,16 @@ from dataclasses import dataclass, field
 
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
 from smir.backends.triton_gpu.names import Names, word
+from smir.backends.triton_gpu.options import has_columns
 from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, PACKED_TABLE
 from smir.backends.triton_gpu.pair_places import dense_address, dense_gradient, dense_mask, pair_address, positions
-from smir.backends.triton_gpu.past import POSITION_POINTER, has_past, reserve
+from smir.backends.triton_gpu.past import POINTERS, has_past, reserve
+from smir.backends.triton_gpu.segments import OWN_SEGMENT, SEGMENT_NAMES, SEGMENTS, VISITED
 from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
-from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols
+from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols, tensors
 from smir.errors import IRError
 from smir.ir.graph import Node, walk
-from smir.ir.kernel import GRID, PER_CHUNK, PER_SEQUENCE, PER_SPLIT, Buffer, Kernel, KernelPlan
+from smir.ir.kernel import GRID, PER_CHUNK, PER_SEGMENT, PER_SEQUENCE, PER_SPLIT, PER_TOKEN, Buffer, Kernel, KernelPlan
 from smir.ir.tile import (
     BUFFER,
     CHUNK,
@@ -30,18 +32,18 @@ from smir.ir.tile import (
     TOKEN_AXES,
     axis_parts,
 )
-from smir.ir.tile_program import Carry, Result
+from smir.ir.tile_program import SCAN, Carry, Result
 
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
-    "cross_pairs edge_row exp fold_inner fold_outer larger level_distance level_mask level_product level_rows "
-    "logaddexp mirrored next_level pair_collect pick_rows place_row rotate running_sum running_sum_column "
-    "running_sum_transposed same_pair scan_rows scanned_sum segment_sum shift_rows sigmoid smaller spread_inner "
-    "spread_outer tanh turn_pairs unit_inverse weighted_level_product"
+    "cross_pairs edge_row exp fold_inner fold_outer larger level_mask level_product level_rows level_running_sum "
+    "logaddexp mirrored next_level pair_collect pair_distance pick_rows place_row precise_product rotate running_sum running_sum_column "
+    "running_sum_transposed same_pair scan_columns_back scan_rows scanned_sum segment_sum shift_columns shift_rows "
+    "sigmoid smaller spread_inner spread_outer tanh turn_pairs unit_inverse weighted_level_product widen"
 ).split()
 FIXED = frozenset(
-    "time heads chunks CHUNK LEVELS PRODUCT PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk row "
-    "sequence here there start inside left col_start col_inside col_left level visited distance farthest".split()
+    "time heads chunks CHUNK LEVELS PRODUCT WIDE PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk "
+    "row sequence here there start inside left col_start col_inside col_left level visited distance farthest".split()
 ) | frozenset(HELPERS)
 
 
@@ -81,9 +83,12 @@ class Frame:
             for name in (*PACKED_INDEX, *PACKED_SIZES, *PACKED_TABLE.values()):
                 self.names.new(name)
             self.pointers["packing"] = [Argument(name, value) for value, name in PACKED_TABLE.items()]
+        if self.kernel.in_segments:
+            for name in SEGMENT_NAMES:
+                self.names.new(name)
         if has_past(self.plan):
             reserve(self.names)
-            self.pointers["position"] = [Argument(POSITION_POINTER, "position")]
+            self.pointers["position"] = [Argument(name, value) for name, value in POINTERS.items()]
         for axis, _ in self.kernel.roles:
             for name in (
                 block_name(axis),
@@ -97,6 +102,14 @@ class Frame:
         self.lanes = tuple(sorted(a for a in used if len(axis_parts(a)) > 1))
         for name in (name for axis in self.lanes for name in lane_indices(axis)):
             self.names.new(name)
+
+    def levels(self) -> str:
+        """The constant matrices of the levels, as a parameter."""
+        if "levels" not in self.pointers:
+            device = f"{self.symbols[INPUT, tensors(self.plan)[0].name]}.device"
+            value = f"level_weights(chunk, {device})"
+            self.pointers["levels"] = [Argument(self.names.new("levels_ptr"), value)]
+        return self.pointers["levels"][0].name
 
     # ---- packed sequences ---------------------------------------------------------------------------------------
 
@@ -121,6 +134,13 @@ class Frame:
         """The length of a tile along an axis."""
         whole = {CHUNK: "CHUNK", PAST_CHUNK: "PAST_CHUNK", ONE: "1"}
         return whole.get(axis) or " * ".join(map(block_name, axis_parts(axis)))
+
+    def holds_columns(self, node: Node) -> bool:
+        """Whether a thread holds whole columns of a chunk's tile, so that a scan along them needs no other thread.
+
+        Kernels of scans alone have blocks and warps for that (`options.py`).
+        """
+        return self.plan.form == SCAN and has_columns(self.kernel) and node.type.cols != ONE
 
     def shape(self, rows: str, cols: str) -> str:
         return "()" if rows == cols == ONE else f"({self.extent(rows)}, {self.extent(cols)})"
@@ -181,8 +201,8 @@ class Frame:
         inside = None
         if any(b.name == target for b in self.plan.buffers):
             buffer = self.plan.buffer(target)
-            address = self._buffer_address(buffer, False, transposed)
-            inside = None if buffer.extent in (PER_CHUNK, PER_SEQUENCE, PER_SPLIT) else self._token_mask(0, False, rows)
+            address = self._buffer_address(buffer, False, transposed, OWN_SEGMENT)
+            inside = self._token_mask(0, False, rows) if buffer.extent == PER_TOKEN else None
         elif result := next((r for r in self.plan.results if r.name == target), None):
             address, inside = self._result_place(result, summed)
         else:
@@ -299,7 +319,10 @@ class Frame:
             terms += [f"{name}[None, :] * {step}" for name, step in zip(columns, steps, strict=True)]
         return " + ".join(terms)
 
-    def _buffer_address(self, buffer: Buffer, col: bool, transposed: bool = False) -> str:
+    def _buffer_address(
+        self, buffer: Buffer, col: bool, transposed: bool = False, segment: str = VISITED
+    ) -> str:
+        """A tile of a buffer; of one PER_SEGMENT that of this segment."""
         rows, cols = (buffer.cols, buffer.rows) if transposed else (buffer.rows, buffer.cols)
         pointer = self._pointer(BUFFER_SYMBOL, buffer.name)
         if buffer.extent == PER_CHUNK:
@@ -308,6 +331,8 @@ class Frame:
             tile = "sequence"
         elif buffer.extent == PER_SPLIT:
             tile = "(here * splits + split)"
+        elif buffer.extent == PER_SEGMENT:
+            tile = f"(sequence * {SEGMENTS} + {segment})"
         else:
             return self._output_address(pointer, rows, cols, "col_start" if col else "start")
         return self._dense(pointer, tile, rows, cols, transposed)
@@ -383,10 +408,20 @@ class Frame:
         """Index vectors of the dimension axes: (name, statement)."""
         lines = []
         for axis, role in self.kernel.roles:
-            whole = f"tl.arange(0, {block_name(axis)})"
+            whole = self._steps(axis)
             first = f"block_of_{word(axis)} * {block_name(axis)} + " if role == GRID else ""
             lines.append((over(axis), f"{over(axis)} = {first}{whole}"))
         return lines + [definition for axis in self.lanes for definition in self._lane_definitions(axis)]
+
+    def _steps(self, axis: str) -> str:
+        """The indices of a block. Where a thread holds whole columns it takes two of them at a time: with more, the
+        threads that the block has no columns for would hold other rows of these."""
+        steps = f"tl.arange(0, {block_name(axis)})"
+        return f"tl.max_contiguous({steps}, 2)" if not self.lanes and self._scans_columns else steps
+
+    @property
+    def _scans_columns(self) -> bool:
+        return any(n.op == "scan" and self.holds_columns(n) for n in walk(self.kernel.roots()))
 
     def _lane_definitions(self, axis: str) -> Iterator[tuple[str, str]]:
         """Which entry of a matrix each lane is: its row and its column."""

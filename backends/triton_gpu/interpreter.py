@@ -1,7 +1,8 @@
 """Makes Triton's interpreter (TRITON_INTERPRET=1) count loops with current numpy, and compute in bfloat16 like a GPU.
 
 It keeps scalars as arrays of one element, which `range` can't take since numpy 2.4 refuses to make an index of one. It
-keeps bfloat16 as bit patterns, which it cuts off instead of rounding and multiplies as if they were integers.
+keeps bfloat16 as bit patterns, which it cuts off instead of rounding and multiplies as if they were integers. It scans
+and reduces with functions of ours one element after the other: here it takes whole slices.
 """
 
 import os
@@ -16,7 +17,8 @@ def is_interpreting() -> bool:
 
 
 def prepare_interpreter() -> None:
-    """Lets interpreted kernels loop over `range(x)` of a run-time scalar, round and multiply. Safe to call again."""
+    """Lets interpreted kernels loop over `range(x)` of a run-time scalar, round, multiply, and scan by slices. Safe to
+    call again."""
     from triton.runtime import interpreter
 
     original = interpreter._patch_lang_tensor
@@ -30,6 +32,8 @@ def prepare_interpreter() -> None:
     patched.counts_loops = True  # type: ignore[attr-defined]
     interpreter._patch_lang_tensor = patched
     _prepare_bfloat16(interpreter)
+    interpreter.ScanOps.generic_scan = _scanned
+    interpreter.ReduceOps.generic_reduce = _reduced
 
 
 def _prepare_bfloat16(interpreter: Any) -> None:
@@ -53,6 +57,37 @@ def _prepare_bfloat16(interpreter: Any) -> None:
 
     interpreter._convert_float = converted
     interpreter.InterpreterBuilder.create_dot = product
+
+
+def _scanned(ops: Any, inputs: Any) -> list[Any]:
+    """Scans tensors along an axis with the function of `ops`, all other axes at once."""
+    kinds, columns = [x.dtype for x in inputs], [np.moveaxis(x.handle.data, ops.axis, 0) for x in inputs]
+    rows = [tuple(c[0] for c in columns)]
+    for now in zip(*(c[1:] for c in columns), strict=True):
+        rows.append(_combined(ops, rows[-1], now, kinds))
+    found = (np.moveaxis(np.stack(c), 0, ops.axis) for c in zip(*rows, strict=True))
+    return [ops.to_tensor(c, kind) for c, kind in zip(found, kinds, strict=True)]
+
+
+def _reduced(ops: Any, inputs: Any) -> list[Any]:
+    """Reduces tensors along an axis (None: all of them), all other axes at once."""
+    kinds, axis = [x.dtype for x in inputs], ops.axis or 0
+    flat = [x.handle.data.ravel() if ops.axis is None else x.handle.data for x in inputs]
+    columns = [np.moveaxis(x, axis, 0) for x in flat]
+    total = tuple(c[0] for c in columns)
+    for now in zip(*(c[1:] for c in columns), strict=True):
+        total = _combined(ops, total, now, kinds)
+    if ops.keep_dims:
+        shape = [1 if ops.axis in (None, i) else n for i, n in enumerate(inputs[0].handle.data.shape)]
+        total = tuple(np.reshape(x, shape) for x in total)
+    return [ops.to_tensor(x, kind) for x, kind in zip(total, kinds, strict=True)]
+
+
+def _combined(ops: Any, before: Any, now: Any, kinds: Any) -> tuple[Any, ...]:
+    """The function of a scan or reduction of two slices each."""
+    args = [ops.to_tensor(x, kind) for x, kind in zip((*before, *now), (*kinds, *kinds), strict=True)]
+    made = ops.combine_fn.fn(*args)
+    return tuple(x.handle.data.reshape(np.shape(now[0])) for x in (made if isinstance(made, tuple) else (made,)))
 
 
 def widened(patterns: Any) -> Any:

@@ -11,6 +11,7 @@ from smir.backends.triton_gpu.names import comment, identifier
 from smir.backends.triton_gpu.options import Options, default_options, smallest_blocks
 from smir.backends.triton_gpu.packed import PACKED_TABLE
 from smir.backends.triton_gpu.past import count_of_splits, divides_past, has_past
+from smir.backends.triton_gpu.segments import DEFAULT_SEGMENTS, SEGMENTS, has_segments
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -27,7 +28,22 @@ from smir.backends.triton_gpu.symbols import (
 )
 from smir.errors import IRError
 from smir.ir.dims import Dim
-from smir.ir.kernel import FULL, GIVEN, GRID, PER_CHUNK, PER_PAIR, PER_SEQUENCE, PER_SPLIT, Buffer, Kernel, KernelPlan
+from smir.ir.kernel import (
+    FLOAT32,
+    FULL,
+    GIVEN,
+    GRID,
+    PER_CHUNK,
+    PER_PAIR,
+    PER_SEGMENT,
+    PER_SEQUENCE,
+    PER_SPLIT,
+    PRODUCT,
+    WIDE,
+    Buffer,
+    Kernel,
+    KernelPlan,
+)
 from smir.ir.summands import all_stores
 from smir.ir.tile import CHUNK, DENSE, ONE, PARAM, PAST, SIZELESS, TOKEN, axis_parts
 from smir.ir.tile_program import OUTPUT as Y
@@ -116,11 +132,17 @@ def _without_units(rows: str, cols: str) -> tuple[str, ...]:
     return (rows, cols) if cols != ONE else (rows,) if rows != ONE else ()
 
 
+def needs_levels(printed: Iterable[PrintedKernel]) -> bool:
+    """Whether some kernel reads the constant matrices of a chunk's levels."""
+    return any(a.value.startswith("level_weights(") for k in printed for a in k.arguments)
+
+
 # ---- pieces -----------------------------------------------------------------------------------------------------
 
 
 def _head(plan: KernelPlan, printed: tuple[PrintedKernel, ...]) -> str:
-    imports = "\n".join(f"from .{k.name} import {k.name}" for k in printed)
+    helpers = ["level_weights"] if needs_levels(printed) else []
+    imports = "\n".join(f"from .{name} import {name}" for name in (*(k.name for k in printed), *helpers))
     return _HEAD.format(name=comment(plan.name), form=comment(plan.form), imports=imports)
 
 
@@ -200,7 +222,8 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
     # where a decoder's states lie, it wants them written
     states += [f"{called[FINAL, n]}=None" for n in final_stores(plan) if plan.form == STEP]
     chunk = "" if plan.form == STEP else "chunk=64, "
-    chunk += "past_chunk=64, position=None, " if has_past(plan) else ""
+    chunk += "past_chunk=64, position=None, filled=None, " if has_past(plan) else ""
+    chunk += f"{SEGMENTS}={DEFAULT_SEGMENTS}, " if has_segments(plan) else ""
     table = [*PACKED_TABLE] if facts.packed else []
     given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *table, *states])
     tokens = [called[INPUT, leaf.name] for leaf in leaves if leaf.kind == TOKEN]
@@ -254,8 +277,8 @@ def _allocations(plan: KernelPlan, facts: Facts) -> list[str]:
         shape, name = ", ".join([rows, "heads", *map(_extent, tile)]), called[INITIAL, state]
         lines += [f"if {name} is not None:", f"    {name} = {name}.reshape({shape}).contiguous()"]
     for b in (b for b in plan.buffers if b.owner != GIVEN):
-        kind = "product" if b.dtype == "product" else "torch.float32"
-        lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b, rows)}, dtype={kind}, {device})")
+        kind = f"dtype={_TYPES[b.dtype]}, {device}"
+        lines.append(f"{called[BUFFER, b.name]} = torch.empty({_buffer_shape(b, rows)}, {kind})")
     for state, axes in state_shapes(plan).items():
         shape = ", ".join([rows, "heads", *map(_extent, axes)])
         made = f"{called[FINAL, state]} = torch.empty({shape}, dtype=torch.float32, {device})"
@@ -310,17 +333,23 @@ def _buffer_shape(b: Buffer, sequences: str) -> str:
     if b.extent in (PER_CHUNK, PER_SPLIT):
         splits = "splits, " if b.extent == PER_SPLIT else ""
         return f"batch, heads, chunks, {splits}{_extent(b.rows)}, {_extent(b.cols)}"
-    if b.extent == PER_SEQUENCE:
-        return f"{sequences}, heads, {_extent(b.rows)}, {_extent(b.cols)}"
+    if b.extent in (PER_SEQUENCE, PER_SEGMENT):
+        parts = f", {SEGMENTS}" if b.extent == PER_SEGMENT else ""
+        return f"{sequences}, heads{parts}, {_extent(b.rows)}, {_extent(b.cols)}"
     rows = "1" if b.rows == CHUNK else _extent(b.rows)
     return f"batch, time, heads, {rows}, {_extent(b.cols)}"
 
+
+# The types of buffers. What is wide, is it where nothing has lost more to 16 bits before.
+_WIDE = "float64 if dtype == torch.float32 else {library}.float32"
+_TYPES = {FLOAT32: "torch.float32", PRODUCT: "product", WIDE: f"torch.{_WIDE.format(library='torch')}"}
 
 _CONSTANTS = {
     "CHUNK": "chunk",
     "PAST_CHUNK": "past_chunk",
     "LEVELS": "chunk.bit_length() - 1",
     "PRODUCT": "TYPES[product]",
+    "WIDE": f"tl.{_WIDE.format(library='tl')}",
     "PRECISION": "precision",
     "INVERSE_PRECISION": "precision if product == torch.float32 else SHORT_INVERSE",
     "PARTS": "parts",
@@ -339,7 +368,7 @@ def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel, facts: Facts
             lines.append(f'chosen["{block}"] = min(chosen["{block}"], {whole})')
     blocks = [f'ceil_div({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
     rows = "sequences" if facts.packed and printed.sequential else "batch"
-    splits = ["splits"] if divides_past(plan, kernel) else []
+    splits = ["splits"] if divides_past(plan, kernel) else [SEGMENTS] if kernel.in_segments else []
     programs = " * ".join([rows, "heads", *([] if printed.sequential else ["chunks"]), *splits, *blocks])
     constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]
     lines.append(f"{printed.name}[({programs},)](")

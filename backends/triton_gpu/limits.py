@@ -42,14 +42,16 @@ def check_reach(arrays: Mapping[str, tuple[str, Tensor]], heads: int, chunk: int
                                hint="call the mixer for some of the heads, or with a smaller chunk")  # fmt: skip
 
 
-def check_programs(plan: KernelPlan, sizes: Mapping[str, int], sequences: int, chunks: int, options: Options) -> None:
+def check_programs(plan: KernelPlan, sizes: Mapping[str, int], sequences: int, chunks: int, options: Options,
+                   segments: int = 1) -> None:  # fmt: skip
     """A grid has at most 2^31 - 1 programs. `sequences` is batch times heads, `chunks` those of all sequences together,
     for all heads. Raises BackendError."""
     for kernel in plan.kernels:
         chosen = options[identifier(kernel.name)]
         axes = [axis for axis, role in kernel.roles if role == GRID and axis in sizes]
         blocks = prod(-(-sizes[a] // min(chosen[block_name(a)], padded(sizes[a]))) for a in axes)
-        programs = blocks * (sequences if kernel.sequential else chunks)
+        walks = sequences * (segments if kernel.in_segments else 1)
+        programs = blocks * (walks if kernel.sequential else chunks)
         if programs > LARGEST:
             raise BackendError(f"kernel {kernel.name} would need {programs} programs, and a grid has {LARGEST} at most",
                                hint="call the mixer for a part of the batch, or with a larger chunk")  # fmt: skip

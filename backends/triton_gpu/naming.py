@@ -18,6 +18,10 @@ _PREFIX = {
     "min": "clamped_",
     "broadcast": "wide_",
     "spread": "wide_",
+    "widen": "exact_",
+    "narrow": "rounded_",
+    "precise": "precise_",
+    "rounded": "rounded_",
 }
 _SUFFIX = {
     "segment_sum": "_segments",

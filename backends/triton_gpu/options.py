@@ -1,34 +1,35 @@
 """Launch options that need no measurement: blocks of grid axes, warps and pipeline stages, by a rule on tile sizes.
 
-The thresholds are where kernels compiled for sm_90 begin to spill registers with four warps. Four warps are the
-faster choice below them. Known risk: some kernels of four warps die on Hopper with an illegal memory access when
-Triton pipelines a triangular solve; check a changed option against the numpy backend before using it.
+The thresholds are where kernels compiled for sm_90 begin to spill registers, and what an H200 was fastest with: four
+warps nearly everywhere. Check a changed option against the numpy backend before using it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from smir.backends.triton_gpu.facts import SMALLEST_BLOCK, block_name, padded
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
 from smir.ir.live import peak_elements
-from smir.ir.tile import CHUNK, ONE, PARAM, PAST_CHUNK, SIZELESS, axis_parts
+from smir.ir.tile import BUFFER, CHUNK, ONE, PARAM, PAST_CHUNK, SIZELESS, TOKEN, axis_parts
 from smir.ir.tile_program import CHUNKED, SCAN, STEP
 
-DEFAULT_CHUNK, WIDE_CHUNK, SCAN_CHUNK = 64, 32, 32
-# Elements of one tile of a scan, all of which stay in the registers of four warps.
-SCAN_ELEMENTS = 2048
+DEFAULT_CHUNK, WIDE_CHUNK, SCAN_CHUNK = 64, 32, 16
+# Elements of one tile of a scan that stay in registers: of each thread where threads hold whole columns, else of all;
+# warps for columns that are lanes of matrices, where wider blocks leave fewer summands; elements of a carried row.
+COLUMN_ELEMENTS, SCAN_ELEMENTS, LANE_WARPS, MOST_WARPS, ROW_ELEMENTS = 64, 2048, 4, 16, 128
+# Elements alive at once in each thread that holds columns, from which it gets half as many.
+ALIVE_A_THREAD = 400
 NOMINAL_SIZE = 128
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
-# Elements of all computed tiles together from which a kernel gets eight warps; sixteen where parameters alone, which a
-# sequential kernel keeps in registers, are so many.
-PARALLEL_ELEMENTS, SEQUENTIAL_ELEMENTS = 80 << 10, 32 << 10
-# Elements alive at once from which a kernel gets narrower blocks and eight warps; what narrower blocks have to save.
+# Elements in float32 that fill the registers of four warps.
+FULL_ELEMENTS = 32 << 10
+# Elements alive at once from which a kernel gets narrower blocks; what narrower blocks have to save.
 ALIVE_ELEMENTS, NARROWER = 52 << 10, 0.85
 # The same for kernels over pairs of chunks, whose every block computes all scores again.
 PAIR_ELEMENTS = 88 << 10
-FREE = frozenset("load const transpose broadcast".split())
+FREE = frozenset("load const transpose broadcast widen narrow precise rounded".split())
 # Operations on interleaved pairs: an axis beside one of half its length.
 PAIRED = frozenset("rotate cross_pairs turn_pairs".split())
 
@@ -64,7 +65,12 @@ def default_options(
     """
     known = {ONE: 1, CHUNK: 1 if plan.form == STEP else chunk, PAST_CHUNK: chunk, **(sizes or {})}
     weight = 2 if float32 else 1
-    return {kernel.name: _kernel_options(kernel, known, weight, lanes) for kernel in plan.kernels}
+    return {
+        kernel.name: _column_options(kernel, known, lanes)
+        if plan.form == SCAN and has_columns(kernel)
+        else _kernel_options(kernel, known, weight, lanes)
+        for kernel in plan.kernels
+    }
 
 
 def modelled_elements(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, float32: bool = False) -> dict[str, int]:
@@ -90,10 +96,8 @@ def smallest_blocks(kernel: Kernel) -> dict[str, int]:
 
 
 def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes: int) -> dict[str, int]:
-    # a state with a whole axis is cut into narrow blocks: more programs, and it stays in registers
-    narrow = kernel.sequential and any(role == FULL for _, role in kernel.roles)
-    width = NARROW_BLOCK if narrow else WIDE_BLOCK
     smallest = smallest_blocks(kernel)
+    width = _state_width(kernel, sizes) if kernel.sequential else WIDE_BLOCK
     blocks = {axis: min(width, _block(axis, sizes)) for axis, role in kernel.roles if role == GRID}
     if any(n.op == "scan" for n in walk(kernel.roots())):
         blocks = _scan_blocks(kernel, blocks, smallest, sizes)
@@ -101,13 +105,34 @@ def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes
         blocks = _fitting_blocks(kernel, blocks, sizes, weight)
     elif not kernel.sequential:
         blocks = _pair_blocks(kernel, blocks, sizes, weight)
-    alive = 0 if kernel.loops else _alive(kernel, blocks, sizes, weight)
-    kept = sum(_elements(n, blocks, sizes) for n in walk(kernel.roots()) if kernel.sequential and _is_param(n))
-    elements = kept + weight * sum(_elements(n, blocks, sizes) for n in walk(kernel.roots()) if n.op not in FREE)
-    limit = SEQUENTIAL_ELEMENTS if kernel.sequential else PARALLEL_ELEMENTS
-    large = elements >= limit or alive > ALIVE_ELEMENTS
-    warps = (16 if kept >= SEQUENTIAL_ELEMENTS else 8 if large else 4) * 32 // lanes
+    warps = _warps(kernel, blocks, sizes, weight) * 32 // lanes
     return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": 2}
+
+
+def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], weight: int) -> int:
+    """Four warps, unless what a kernel must hold fills their registers: its results, or parameters beside a state."""
+    nodes = list(walk(kernel.roots()))
+    if kernel.sequential:
+        kept = sum(_elements(n, blocks, sizes) for n in nodes if _is_param(n))
+        tokens = kept + weight * sum(_elements(n, blocks, sizes) for n in nodes if n.op not in FREE)
+        single = sizes[CHUNK] == 1 and tokens >= FULL_ELEMENTS
+        return 16 if kept >= FULL_ELEMENTS else 8 if single else 4
+    results = weight * sum(_elements(s.value, blocks, sizes) for s in kernel.stores)
+    return 8 if results >= FULL_ELEMENTS else 4
+
+
+def _state_width(kernel: Kernel, sizes: Mapping[str, int]) -> int:
+    """The block of a state's cut axes.
+
+    A state with a whole axis is cut into narrow blocks: more programs, and it stays in registers. Not where what a step
+    loads beside the state fills half the chip's shared memory: then one program has a multiprocessor to itself anyway.
+    """
+    if not any(role == FULL for _, role in kernel.roles):
+        return WIDE_BLOCK
+    whole = {axis for axis, role in kernel.roles if role == FULL}
+    loads = [n for n in walk(kernel.roots()) if n.op == "load" and n["kind"] in (TOKEN, BUFFER)]
+    shared = [n for n in loads if whole & {n.type.rows, n.type.cols} and CHUNK in (n.type.rows, n.type.cols)]
+    return WIDE_BLOCK if sum(_elements(n, {}, sizes) for n in shared) >= FULL_ELEMENTS else NARROW_BLOCK
 
 
 def _is_param(node: Node) -> bool:
@@ -116,11 +141,15 @@ def _is_param(node: Node) -> bool:
 
 
 def _fitting_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, int], weight: int) -> dict[str, int]:
-    """Narrow blocks where more is alive at once than registers hold and they change that."""
+    """The widest blocks with which no more is alive at once than registers hold, or than with narrow ones.
+
+    Every block of a kernel with products computes the scores of its chunk again.
+    """
     narrow = {axis: min(NARROW_BLOCK, size) for axis, size in blocks.items()}
-    alive = _alive(kernel, blocks, sizes, weight)
-    fits = alive <= ALIVE_ELEMENTS or _alive(kernel, narrow, sizes, weight) > NARROWER * alive
-    return blocks if fits else narrow
+    whole = {axis: min(NOMINAL_SIZE, _block(axis, sizes)) for axis in blocks}
+    most = max(ALIVE_ELEMENTS, _alive(kernel, narrow, sizes, weight) / NARROWER)
+    wide = [whole, blocks] if any(n.op == "dot" for n in walk(kernel.roots())) else [blocks]
+    return next((found for found in wide if _alive(kernel, found, sizes, weight) <= most), narrow)
 
 
 def _pair_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, int], weight: int) -> dict[str, int]:
@@ -134,15 +163,55 @@ def _alive(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], 
     return weight * peak_elements(kernel.roots(), lambda n: _elements(n, blocks, sizes))
 
 
+def has_columns(kernel: Kernel) -> bool:
+    """Whether a kernel of the scan form scans or carries rows and multiplies no matrices: columns are independent."""
+    nodes = list(walk(kernel.roots()))
+    return (any(n.op == "scan" for n in nodes) or carries_rows(kernel)) and not any(n.op == "dot" for n in nodes)
+
+
+def carries_rows(kernel: Kernel) -> bool:
+    """Whether a kernel walks over the chunks and meets nothing but rows of them."""
+    return kernel.sequential and all(n.type.rows == ONE for n in walk(kernel.roots()))
+
+
+def _column_options(kernel: Kernel, sizes: Mapping[str, int], lanes: int) -> dict[str, int]:
+    """As few threads as can hold whole columns of a chunk, so that scans need no other thread (`holds_columns`)."""
+    blocks, warps = _columns(kernel, sizes, lanes, COLUMN_ELEMENTS)
+    if _alive(kernel, blocks, sizes, 1) > ALIVE_A_THREAD * warps * lanes:
+        blocks, warps = _columns(kernel, sizes, lanes, COLUMN_ELEMENTS // 2)
+    return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": 2}
+
+
+def _columns(kernel: Kernel, sizes: Mapping[str, int], lanes: int, share: int) -> tuple[dict[str, int], int]:
+    """Blocks and warps for so many elements of a tile a thread. Columns that are no lanes of matrices are taken by two
+    (`Frame`), and by one warp, if it has no whole axis to hold."""
+    nodes, smallest = list(walk(kernel.roots())), smallest_blocks(kernel)
+    has_lanes = any(len(axis_parts(n.type.cols)) > 1 for n in nodes)
+    tiles = nodes if carries_rows(kernel) else [n for n in nodes if n.op == "scan"]
+    most = ROW_ELEMENTS if carries_rows(kernel) else lanes * share * (LANE_WARPS if has_lanes else 1)
+    blocks = {axis: min(WIDE_BLOCK, _block(axis, sizes)) for axis, role in kernel.roles if role == GRID}
+    narrowest = {axis: smallest.get(axis, 1 if has_lanes else min(2 * lanes, size)) for axis, size in blocks.items()}
+    blocks = _narrowed(tiles, blocks, narrowest, sizes, most)
+    warps = max(_elements(n, blocks, sizes) for n in tiles) // (lanes * share)
+    return blocks, max(1, min(MOST_WARPS, warps))
+
+
 def _scan_blocks(
     kernel: Kernel, blocks: Mapping[str, int], smallest: Mapping[str, int], sizes: Mapping[str, int]
 ) -> dict[str, int]:
-    """Halves the widest block until the tiles of scans are small enough; blocks of products stay."""
-    found = dict(blocks)
+    """Narrower blocks until the tiles of scans are small enough; blocks of products stay."""
     scans = [n for n in walk(kernel.roots()) if n.op == "scan"]
     narrowest = {axis: smallest.get(axis, 1 if not any(n.op == "dot" for n in walk(kernel.roots())) else 16)
-                 for axis in found}  # fmt: skip
-    while any(_elements(n, found, sizes) > SCAN_ELEMENTS for n in scans):
+                 for axis in blocks}  # fmt: skip
+    return _narrowed(scans, blocks, narrowest, sizes, SCAN_ELEMENTS)
+
+
+def _narrowed(
+    tiles: Iterable[Node], blocks: Mapping[str, int], narrowest: Mapping[str, int], sizes: Mapping[str, int], most: int
+) -> dict[str, int]:
+    """Halves the widest block until none of these tiles has more than so many elements."""
+    found, nodes = dict(blocks), list(tiles)
+    while any(_elements(n, found, sizes) > most for n in nodes):
         axis = max(found, key=lambda a: found[a] // narrowest[a], default=None)
         if axis is None or found[axis] <= narrowest[axis]:
             break

@@ -2,7 +2,8 @@
 
 `past` tokens are given, a number of the launch, so that a growing past is no other kernel. Their chunks end where the
 segment begins and are visited nearest first; the last one visited may begin before the first token. `seen` tokens came
-before the segment: those of the past, or as many as the tensor `position` says, which nobody waits for.
+before the segment: those of the past, or as many as the tensor `position` says, which nobody waits for. Where there is
+a tensor `filled`, the past is memory that isn't full: as many tokens of it count as that says, and nobody waits either.
 
 A kernel that stores buffers PER_SPLIT divides the past between `splits` programs, so that few rows fill a device; how
 many depends on the length of the past alone, so that rows don't change what others give.
@@ -13,6 +14,7 @@ from smir.backends.triton_gpu.names import Names
 from smir.ir.graph import walk
 from smir.ir.kernel import PER_SPLIT, Kernel, KernelPlan
 from smir.ir.tile import PAST, POSITION
+from smir.ir.tile_program import BEFORE
 
 # Index variables, sizes and pointers of such kernels alone; those that a kernel doesn't need are dropped.
 PAST_INDEX = frozenset("past_row past_start past_inside seen split".split())
@@ -20,8 +22,9 @@ PAST_SIZES = ("past", "splits")
 # Tokens of the past that are worth a program of their own, and the most programs of a row chunk.
 SPLIT_TOKENS, MOST_SPLITS = 512, 64
 PAST_CONSTANTS = ("PAST_CHUNK",)
-POSITION_POINTER = "position_ptr"
-PAST_NAMES = (*PAST_INDEX, *PAST_SIZES, *PAST_CONSTANTS, "past_chunks", "first_visited", POSITION_POINTER)
+POSITION_POINTER, FILLED_POINTER = "position_ptr", "filled_ptr"
+POINTERS = {POSITION_POINTER: "position", FILLED_POINTER: "filled"}
+PAST_NAMES = (*PAST_INDEX, *PAST_SIZES, *PAST_CONSTANTS, "past_chunks", "first_visited", *POINTERS)
 
 
 def has_past(plan: KernelPlan) -> bool:
@@ -62,8 +65,11 @@ def reserve(names: Names) -> None:
 
 
 def past_index(kernel: Kernel) -> list[str]:
-    """The rows of a chunk of the past, and how many tokens came before the segment."""
-    rows = ["past_row = tl.arange(0, PAST_CHUNK)"]
+    """The rows of a chunk of the past, how many tokens it has, and how many came before the segment."""
+    rows, is_visited = ["past_row = tl.arange(0, PAST_CHUNK)"], any(x.scan.order == BEFORE for x in kernel.loops)
+    if is_visited or knows_positions(kernel):
+        rows += [f"if {FILLED_POINTER} is not None:",
+                 f"    past = tl.minimum(past, tl.load({FILLED_POINTER}).to(tl.int32))"]  # fmt: skip
     if not knows_positions(kernel):
         return rows
     return [*rows, f"if {POSITION_POINTER} is None:", "    seen = past", "else:",

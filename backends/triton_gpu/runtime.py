@@ -19,6 +19,7 @@ from smir.backends.triton_gpu.limits import check_programs, check_reach, within_
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
 from smir.backends.triton_gpu.packed import chunk_tables, most_chunks
 from smir.backends.triton_gpu.past import chunk_keywords, has_past
+from smir.backends.triton_gpu.segments import FEWEST_SEGMENTS, SEGMENTS, has_segments, segment_count
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -31,7 +32,8 @@ from smir.backends.triton_gpu.symbols import (
     tensors,
 )
 from smir.errors import BackendError
-from smir.ir.kernel import KernelPlan
+from smir.ir.kernel import FLOAT32, PRODUCT, WIDE, KernelPlan
+from smir.ir.segment import FILLED
 from smir.ir.segment import POSITION as SEEN
 from smir.ir.sizes import CU_SEQLENS
 from smir.ir.tile import DENSE, PAST, TOKEN
@@ -106,8 +108,8 @@ class Launch:
         given = {keyword: _readable(states[name]) for name, keyword in self.initial if name in states}
         given |= {self.final[name]: tensor for name, tensor in final.items()}
         given |= {keyword: arrays[name] for name, keyword in self.buffers}
-        if self.segment and SEEN in states:
-            given["position"] = states[SEEN]
+        if self.segment:
+            given |= {name: states[name] for name in (SEEN, FILLED) if name in states}
         try:
             with _on_device(inputs[0]):
                 if self.packed:
@@ -156,6 +158,8 @@ def prepare(
     if segment:
         keywords = chunk_keywords(chunk, _tokens(plan, arrays)[1])
     called, packed = symbols(plan), CU_SEQLENS in arrays
+    segments = max(_segments(plan, arrays, chunk), FEWEST_SEGMENTS) if has_segments(plan) else 1
+    keywords |= {SEGMENTS: segments} if has_segments(plan) else {}
     if packed and any(leaf.kind == DENSE for leaf in tensors(plan)):
         hint = "call it for each sequence"
         raise BackendError("packed sequences with a parameter for every two positions", hint=hint)
@@ -166,7 +170,7 @@ def prepare(
         sequences = len(arrays[CU_SEQLENS]) - 1
         chunks = most_chunks(tokens, sequences, 1 if plan.form == STEP else chunk)
     check_reach({leaf.name: (leaf.kind, inputs[leaf.name]) for leaf in tensors(plan)}, max(heads.values()), chunk)
-    check_programs(plan, sizes, sequences * max(heads.values()), chunks * max(heads.values()), chosen)
+    check_programs(plan, sizes, sequences * max(heads.values()), chunks * max(heads.values()), chosen, segments)
     return Launch(
         launch=launcher(plan, Facts.of_sizes(sizes, heads, packed)),
         inputs=tuple((leaf.name, leaf.kind) for leaf in tensors(plan)),
@@ -180,6 +184,16 @@ def prepare(
         final={name: called[FINAL, name] for name in final_stores(plan)} if plan.form == STEP else {},
         cold=uncompiled([k.name for k in plan.kernels]),
     )
+
+
+def is_starving(plan: KernelPlan, arrays: Mapping[str, Tensor], chunk: int) -> bool:
+    """Whether sequences are so long, and walks along them so few, that segments of them should be walked at once."""
+    return plan.form != STEP and CU_SEQLENS not in arrays and _segments(plan, arrays, chunk) > 1
+
+
+def _segments(plan: KernelPlan, arrays: Mapping[str, Tensor], chunk: int) -> int:
+    heads = max(int(arrays[x.name].shape[2]) for x in tensors(plan) if x.kind in (TOKEN, PAST))
+    return segment_count(plan, sizes_of(plan, arrays), heads, _tokens(plan, arrays)[1], chunk)
 
 
 def sizes_of(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> dict[str, int]:
@@ -232,6 +246,14 @@ def product_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:
     import torch
 
     return torch.float32 if is_tiny(sizes_of(plan, arrays)) else common_type(plan, arrays)
+
+
+def buffer_types(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The type of a buffer by what the plan calls it (as the printed launcher says)."""
+    import torch
+
+    wide = torch.float64 if common_type(plan, arrays) == torch.float32 else torch.float32
+    return {FLOAT32: torch.float32, PRODUCT: product_type(plan, arrays), WIDE: wide}
 
 
 def common_type(plan: KernelPlan, arrays: Mapping[str, Tensor]) -> Any:

@@ -47,6 +47,18 @@ def weigh_cols(x, weights, PARTS: tl.constexpr):
 
 
 @triton.jit
+def precise_product(a, b, PRODUCT: tl.constexpr, PRECISION: tl.constexpr):
+    """`a @ b` with all digits of the operand that comes in float32: a product more, of what rounding takes from it."""
+    high_a, high_b = a.to(PRODUCT), b.to(PRODUCT)
+    total = tl.dot(high_a, high_b, input_precision=PRECISION)
+    if a.dtype != PRODUCT:
+        total = tl.dot((a - high_a.to(tl.float32)).to(PRODUCT), high_b, total)
+    if b.dtype != PRODUCT:
+        total = tl.dot(high_a, (b - high_b.to(tl.float32)).to(PRODUCT), total)
+    return total
+
+
+@triton.jit
 def sum_weights(C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
     """Row i holds ones for the rows that a running sum has added up at row i."""
     i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
@@ -88,11 +100,18 @@ def running_sum_column(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
 
 @triton.jit
 def segment_sum(g, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
-    """D_ij = sum of g over j+1..i (exclusive: j+1..i-1); reverse: i..j-1 (i+1..j-1). Column j adds up only its rows."""
+    """D_ij = sum of g over j+1..i (exclusive: j+1..i-1); reverse: i..j-1 (i+1..j-1). Column j adds up only its rows.
+
+    In float64 a difference of running sums does: of clamped logs, whose sums are at most some 1e6, it keeps 1e-10.
+    """
     C: tl.constexpr = g.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     taken = tl.where(i < j, g, 0.0) if REVERSE else tl.where(i > j, g, 0.0)
-    if EXCLUSIVE:
+    if g.dtype == tl.float64:
+        whole = running_sum_column(g, REVERSE, False)
+        total = (whole - g if EXCLUSIVE else whole) - tl.reshape(whole, (1, C))
+        total = tl.where(i < j if REVERSE else i > j, total, 0.0)
+    elif EXCLUSIVE:
         total = weigh_rows(sum_weights(C, REVERSE, True), taken, PARTS)
     else:
         total = tl.cumsum(taken, axis=0, reverse=REVERSE)
@@ -100,29 +119,44 @@ def segment_sum(g, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.con
 
 
 @triton.jit
-def level_mask(a, level, REVERSE: tl.constexpr):
-    """Keeps (i, j) with i in an odd block of 2**level rows and j in the even one before it (reverse: swapped)."""
-    C: tl.constexpr = a.shape[0]
-    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    neighbours = (i ^ j) >> level == 1
-    ordered = i < j if REVERSE else i > j
-    return tl.where(neighbours & ordered, a, 0.0)
+def level_weights(levels_ptr, KIND: tl.constexpr, level, C: tl.constexpr):
+    """A constant matrix of a level, of those in `level_weights.py`."""
+    i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
+    return tl.load(levels_ptr + (level * 11 + KIND) * (C * C) + i * C + m)
 
 
 @triton.jit
-def level_product(queries, keys, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr):
+def level_running_sum(
+    x, levels_ptr, LEVELS: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr
+):
+    """`running_sum` by the constant matrices of the whole chunk, which stand after those of all levels."""
+    C: tl.constexpr = x.shape[0]
+    return weigh_rows(level_weights(levels_ptr, 2 * REVERSE + EXCLUSIVE, LEVELS, C), x, PARTS)
+
+
+@triton.jit
+def level_mask(a, levels_ptr, level, REVERSE: tl.constexpr):
+    """Keeps (i, j) with i in an odd block of 2**level rows and j in the even one before it (reverse: swapped)."""
+    ordered = level_weights(levels_ptr, 2 if REVERSE else 1, level, a.shape[0])
+    return tl.where(ordered != 0, a, 0.0)
+
+
+@triton.jit
+def level_product(
+    queries, keys, levels_ptr, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr
+):
     """`level_mask(queries @ keys.T)` from one tile: the queries' rows in odd blocks, the keys' in even ones."""
     mixed = pick_rows(queries, keys, level, REVERSE).to(PRODUCT)
-    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), level, REVERSE)
+    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), levels_ptr, level, REVERSE)
 
 
 @triton.jit
 def weighted_level_product(
-    queries, keys, weights, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr
+    queries, keys, weights, levels_ptr, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr
 ):
     """`level_mask((queries * weights) @ (keys * weights).T)`."""
     mixed = (pick_rows(queries, keys, level, REVERSE).to(tl.float32) * weights).to(PRODUCT)
-    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), level, REVERSE)
+    return level_mask(tl.dot(mixed, tl.trans(mixed), input_precision=PRECISION), levels_ptr, level, REVERSE)
 
 
 @triton.jit
@@ -143,11 +177,9 @@ def mirrored(a, REVERSE: tl.constexpr):
 
 
 @triton.jit
-def same_pair(a, level):
+def same_pair(a, levels_ptr, level):
     """Keeps (i, j) in different blocks of one pair of blocks of 2**level rows."""
-    C: tl.constexpr = a.shape[0]
-    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    return tl.where((i ^ j) >> level == 1, a, 0.0)
+    return a * level_weights(levels_ptr, 0, level, a.shape[0]).to(a.dtype)
 
 
 @triton.jit
@@ -159,44 +191,46 @@ def level_rows(a, level, ODD: tl.constexpr):
 
 
 @triton.jit
-def pair_weights(i, m, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
-    """Ones where row m lies between row i and the boundary of i's pair of blocks of 2**level rows."""
-    odd = ((i >> level) & 1) == 1
-    inwards = m < i if REVERSE else m <= i
-    ones = ((i ^ m) >> level == 0) & (inwards == odd)
-    return ones & (i != m) if EXCLUSIVE else ones
+def pair_distance(
+    g, prefix, suffix, levels_ptr, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr
+):
+    """Sums between a row and the boundary of its pair of blocks: up to it in odd blocks, from it on in even ones.
+
+    Sums for exponents of 16-bit products are products themselves; those of others are added up from level to level.
+    """
+    if PARTS == 2 and g.shape[1] > 1:
+        total = weigh_rows(level_weights(levels_ptr, 3 + 2 * REVERSE + EXCLUSIVE, level, g.shape[0]), g, PARTS)
+    else:
+        odd = (((tl.arange(0, prefix.shape[0]) >> level) & 1) == 1)[:, None]
+        total = tl.where(odd, prefix, suffix)
+    return total
 
 
 @triton.jit
-def level_distance(prefix, suffix, level):
-    """Sums between a row and the boundary of its pair of blocks: up to it in odd blocks, from it on in even ones."""
-    odd = (((tl.arange(0, prefix.shape[0]) >> level) & 1) == 1)[:, None]
-    return tl.where(odd, prefix, suffix)
-
-
-@triton.jit
-def next_level(prefix, suffix, own, level):
+def next_level(prefix, suffix, own, level, PARTS: tl.constexpr):
     """From blocks of 2**level rows to blocks of twice as many: the sums up to a row, and from it on.
 
     Both together are a block's sum, if one of them holds the row's `own` value.
     """
-    row = tl.arange(0, prefix.shape[0])[:, None]
-    total = prefix + suffix + own
-    other = tl.gather(total, tl.broadcast_to(row ^ (1 << level), total.shape), 0)
-    odd = ((row >> level) & 1) == 1
-    return prefix + tl.where(odd, other, 0.0), suffix + tl.where(odd, 0.0, other)
+    if PARTS != 2 or prefix.shape[1] == 1:
+        row = tl.arange(0, prefix.shape[0])[:, None]
+        total = prefix + suffix + own
+        other = tl.gather(total, tl.broadcast_to(row ^ (1 << level), total.shape), 0)
+        odd = ((row >> level) & 1) == 1
+        prefix = prefix + tl.where(odd, other, 0.0)
+        suffix = suffix + tl.where(odd, 0.0, other)
+    return prefix, suffix
 
 
 @triton.jit
-def pair_collect(d, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
+def pair_collect(d, levels_ptr, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
     """The transpose of the distance as a linear map: row m sums d over the rows whose distance counts m.
 
     These are gradients, not exponents: where products take 16 bits, so does this one.
     """
-    C: tl.constexpr = d.shape[0]
-    weights = pair_weights(tl.arange(0, C)[None, :], tl.arange(0, C)[:, None], level, REVERSE, EXCLUSIVE)
+    weights = level_weights(levels_ptr, 7 + 2 * REVERSE + EXCLUSIVE, level, d.shape[0])
     if d.shape[1] == 1:
-        total = tl.sum(tl.where(weights, tl.trans(d), 0.0), axis=1, keep_dims=True)
+        total = tl.sum(weights.to(tl.float32) * tl.trans(d), axis=1, keep_dims=True)
     else:
         total = weigh_rows(weights, d, 1 if PARTS == 2 else PARTS)
     return total
@@ -228,13 +262,13 @@ def turn_pairs(a, b):
 
 
 @triton.jit
-def unit_inverse(n, LEVELS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr):
+def unit_inverse(n, levels_ptr, LEVELS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr):
     """(I + n)^-1 of a strictly triangular tile, by binary levels: X <- X - X (n on the level) X."""
     C: tl.constexpr = n.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    x = tl.where(i == j, 1.0, 0.0) - level_mask(n, 0, REVERSE)
+    x = tl.where(i == j, 1.0, 0.0) - level_mask(n, levels_ptr, 0, REVERSE)
     for level in range(1, LEVELS):
-        right = tl.dot(level_mask(n, level, REVERSE), x, input_precision=PRECISION)
+        right = tl.dot(level_mask(n, levels_ptr, level, REVERSE), x, input_precision=PRECISION)
         x -= tl.dot(x, right, input_precision=PRECISION)
     return x
 
@@ -334,6 +368,30 @@ def shift_rows(x, start, REVERSE: tl.constexpr):
 
 
 @triton.jit
+def scan_columns_back(decay, write, start, KIND: tl.constexpr, PRODUCT: tl.constexpr):
+    """`scan_rows` in reverse, where a thread holds whole columns: turning them round is a matter of names.
+
+    A scan that is itself in reverse exchanges values between threads for it (Triton 3.6).
+    """
+    return tl.flip(scan_rows(tl.flip(decay, 0), tl.flip(write, 0), start, KIND, False, PRODUCT), 0)
+
+
+@triton.jit
+def last_two(x, before, others, y, before_y, others_y):
+    """Of two runs of rows together: the last row, the one before it, and how many there are beside the last."""
+    return y, tl.where(others_y > 0, before_y, x), others + others_y + 1
+
+
+@triton.jit
+def shift_columns(x, start, REVERSE: tl.constexpr):
+    """`shift_rows` where a thread holds whole columns: nothing is exchanged."""
+    turned = tl.flip(x, 0) if REVERSE else x
+    _, before, _ = tl.associative_scan((turned, turned, tl.zeros(x.shape, tl.int32)), 0, last_two)
+    before = tl.flip(before, 0) if REVERSE else before
+    return tl.where(is_edge(x.shape[0], not REVERSE), start, before)
+
+
+@triton.jit
 def edge_row(x, REVERSE: tl.constexpr):
     """The last row (reverse: the first)."""
     return tl.sum(tl.where(is_edge(x.shape[0], REVERSE), x, 0.0), axis=0, keep_dims=True)
@@ -392,8 +450,23 @@ def logaddexp(a, b, PRODUCT: tl.constexpr):
 
 @triton.jit
 def exp(x, PRODUCT: tl.constexpr):
-    """e^x: as exact as float32 where products are, else the GPU's own."""
-    return exact_exp(x) if PRODUCT == tl.float32 else tl.exp(x)  # noqa: SIM300
+    """e^x: as exact as float32 where products are, else the GPU's own; float64 in float64.
+
+    A power of two is one operation of a GPU. `tl.exp` takes four more for results below 2^-126, which are zero here.
+    """
+    if x.dtype == tl.float64:
+        y = tl.exp(x)
+    elif PRODUCT == tl.float32:  # noqa: SIM300
+        y = exact_exp(x)
+    else:
+        y = tl.exp2(x * 1.4426950408889634)
+    return y
+
+
+@triton.jit
+def widen(x, WIDE: tl.constexpr):
+    """The number in the type that a divisor which may cancel is made in: float64 where inputs are float32."""
+    return x.to(WIDE)
 
 
 @triton.jit

@@ -122,6 +122,8 @@ def _widened(old: Interval, new: Interval) -> Interval:
 def _interval(node: Node, args: list[Interval]) -> Interval:
     if node.op in POINTWISE:
         found = POINTWISE[node.op].interval(*args)
+        if node.op == "mul" and node.args[0] is node.args[1]:
+            return Interval(max(found.lo, 0.0), found.hi)
         return Interval(found.lo, 0.0) if found.hi > 0 and never_positive(node) else found
     if node.op == "const":
         return point(node["value"])

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 
 from smir.ir import tile
 from smir.ir.graph import Node, reaches, walk
-from smir.passes.gradients.vjp import RISKY, vjp
+from smir.passes.gradients.ratios import shared_rows, with_precise_products
+from smir.passes.gradients.vjp import RISKY, unless_zero, vjp
 
 
 def adjoints(
@@ -23,18 +24,37 @@ def adjoints(
     order = list(walk(seeds))
     useful = reaches(seeds, wanted)
     varying, undefined = _level_varying(order), _undefined_at_the_end(order)
-    endless = {n for n in order if infinite(n)}
+    endless, multiplied = {n for n in order if infinite(n)}, _operands(order)
     found = dict(seeds)
     for node in reversed(order):
         if node not in found or node not in useful or wanted(node):
             continue
-        for argument, adjoint in zip(node.args, vjp(node, found[node], undefined, endless), strict=True):
+        given = vjp(node, found[node], undefined, endless, multiplied)
+        if (rows := shared_rows(node)) is not None and node.args[1] in useful:
+            given = given[0], _of_divisor(node, given[0], rows)
+        for argument, adjoint in zip(node.args, given, strict=True):
             if adjoint is None or argument not in useful:
                 continue
             if argument not in varying and (node in varying or node.op == "level_sum"):
                 adjoint = tile.level_sum(adjoint)
             found[argument] = tile.pointwise("add", found[argument], adjoint) if argument in found else adjoint
     return {n: found[n] for n in order if wanted(n) and n in found}
+
+
+def _of_divisor(quotient: Node, above: Node | None, rows: Node) -> Node:
+    """The adjoint of a divisor from that of what it divides, where both are linear in the same rows (`ratios`)."""
+    dividend, divisor = quotient.args
+    assert above is not None, "the rule of a quotient leaves out an argument"
+    by_way_of_dividend = with_precise_products(adjoints({dividend: above}, lambda n: n is rows)[rows])
+    total = tile.reduce_sum(tile.pointwise("mul", rows, by_way_of_dividend), 1)
+    share = tile.pointwise("neg", tile.pointwise("div", total, divisor))
+    return tile.valid_rows(unless_zero(total, share))
+
+
+def _operands(order: list[Node]) -> set[Node]:
+    """What products multiply, as it is or transposed."""
+    operands = {a for n in order if n.op == "dot" for a in n.args}
+    return operands | {a.args[0] for a in operands if a.op == "transpose"}
 
 
 def _level_varying(order: list[Node]) -> set[Node]:

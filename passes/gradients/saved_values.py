@@ -17,7 +17,8 @@ from smir.passes.analysis.tile_cost import elements, operands, total_flops
 from smir.passes.gradients.adjoint_program import needed
 from smir.passes.kernels.crossing import ELEMENT_BYTES, OPERATIONS_PER_BYTE, size
 from smir.passes.kernels.fit_outputs import fixed_nodes, is_dear_tile
-from smir.passes.kernels.partition import partition, partition_values
+from smir.passes.kernels.partition import partition_values
+from smir.passes.kernels.wide_divisors import what_is_known, with_wide_divisors
 
 KEPT, RECOMPUTED, UNUSED = "kept", "recomputed", "unused"
 
@@ -74,7 +75,7 @@ def training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     dropped = [values[v.name] for v in final if v.decision != KEPT]
     handed -= {n["name"] for n in dropped if n.op == "load"}
     plan, _ = partition_values(forward, frozenset(handed), {n: x for n, x in offered.items() if n not in dropped})
-    return _same_types(TrainingPlan(plan, partition(reading), final))
+    return _same_types(_with_wide_divisors(TrainingPlan(plan, partition_values(reading)[0], final)))
 
 
 def _is_handed(forward: TileProgram, carry: Carry) -> bool:
@@ -140,6 +141,14 @@ def _reading(adjoint: TileProgram, loads: Mapping[Node, Node]) -> TileProgram:
     outputs = tuple(replace(o, value=substitute(o.value, loads)) for o in adjoint.outputs)
     leaves = tuple(TileLeaf(BUFFER, n["name"], n.type.rows, n.type.cols) for n in loads.values())
     return needed(replace(adjoint, leaves=(*adjoint.leaves, *leaves), scans=scans, outputs=outputs))
+
+
+def _with_wide_divisors(plan: TrainingPlan) -> TrainingPlan:
+    """Both plans with what divisors that may cancel are made of: a kept value is wide in both, or in neither."""
+    outer, inner = plan.kept, {given: name for name, given in plan.kept.items()}
+    backward = with_wide_divisors(plan.backward, what_is_known(with_wide_divisors(plan.forward), outer))
+    forward = with_wide_divisors(plan.forward, what_is_known(backward, inner))
+    return replace(plan, forward=forward, backward=with_wide_divisors(plan.backward, what_is_known(forward, outer)))
 
 
 def _same_types(plan: TrainingPlan) -> TrainingPlan:

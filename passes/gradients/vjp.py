@@ -19,18 +19,26 @@ p = tile.pointwise
 RISKY = frozenset({"div", "log", "pow", "sqrt"})
 
 
-def vjp(node: Node, adjoint: Node, undefined: Set[Node] = frozenset(), infinite: Set[Node] = frozenset()) -> Adjoints:
+def vjp(
+    node: Node,
+    adjoint: Node,
+    undefined: Set[Node] = frozenset(),
+    infinite: Set[Node] = frozenset(),
+    multiplied: Set[Node] = frozenset(),
+) -> Adjoints:
     """The adjoints of the node's arguments, each with the argument's own axes.
 
     `undefined` has the values with nonsense in the rows beyond the end of the sequence. A forward pass drops such rows;
     an adjoint would sum them, so they become zero first. `infinite` has values that may be -inf: their products with
-    an adjoint of zero are zero.
+    an adjoint of zero are zero. `multiplied` has the operands of products: the angle of a rotated one sees what these
+    take, since gradients of angles are sums over tokens in which the products' other sides cancel.
     """
     if node.op == "dot" and node.args[0] in undefined:
         node = tile.dot(tile.valid_rows(node.args[0]), node.args[1])
-    raw = RULES[node.op](node, adjoint)
+    turned = node.op == "rotate" and node in multiplied
+    raw = _rotate(node, adjoint, p("rounded", node)) if turned else RULES[node.op](node, adjoint)
     if node.op == "mul" and not infinite.isdisjoint(node.args):
-        raw = tuple(g and _unless_zero(adjoint, g) for g in raw)
+        raw = tuple(g and unless_zero(adjoint, g) for g in raw)
     # rows beyond the end hand a state on unchanged: what comes back through them belongs to it
     if node.op not in ("scan", "shift") and (node in undefined or (node.op in RISKY and node.type.rows == tile.CHUNK)):
         raw = tuple(g and (tile.valid_rows(g) if g.type.rows == tile.CHUNK else g) for g in raw)
@@ -53,7 +61,7 @@ def _number(value: float) -> Node:
 # ---- pointwise --------------------------------------------------------------------------------------------------
 
 
-def _unless_zero(g: Node, adjoint: Node) -> Node:
+def unless_zero(g: Node, adjoint: Node) -> Node:
     """An adjoint of zero stays zero, also where the derivative is infinite: a branch not taken, a decay of zero."""
     return p("where", p("eq", g, _number(0.0)), _number(0.0), adjoint)
 
@@ -66,14 +74,14 @@ def _mul(y: Node, g: Node) -> Adjoints:
 def _div(y: Node, g: Node) -> Adjoints:
     b = y.args[1]
     da = p("div", g, b)
-    return _unless_zero(g, da), _unless_zero(g, p("neg", p("mul", da, y)))
+    return unless_zero(g, da), unless_zero(g, p("neg", p("mul", da, y)))
 
 
 def _pow(y: Node, g: Node) -> Adjoints:
     """d(a^b): b a^(b-1) da, and y log(a) db, which is zero where a is zero."""
     a, b = y.args
     da = p("mul", g, p("mul", b, p("pow", a, p("sub", b, _number(1.0)))))
-    da = _unless_zero(g, da)
+    da = unless_zero(g, da)
     if b.op == "const":
         return da, None
     safe = p("where", p("lt", _number(0.0), a), a, _number(1.0))
@@ -98,7 +106,7 @@ def _logaddexp(y: Node, g: Node) -> Adjoints:
 
 
 def _sqrt(y: Node, g: Node) -> Adjoints:
-    return (_unless_zero(g, p("div", p("mul", _number(0.5), g), y)),)
+    return (unless_zero(g, p("div", p("mul", _number(0.5), g), y)),)
 
 
 def _abs(y: Node, g: Node) -> Adjoints:
@@ -152,11 +160,14 @@ def _unit_inverse(y: Node, g: Node) -> Adjoints:
     return (p("neg", tile.mask(tile.dot(tile.dot(t, g), t), kind)),)
 
 
-def _rotate(y: Node, g: Node) -> Adjoints:
-    """The inverse rotation for the value; an angle moves each pair at right angles to itself: y0 g1 - y1 g0."""
+def _rotate(y: Node, g: Node, seen: Node | None = None) -> Adjoints:
+    """The inverse rotation for the value; an angle moves each pair at right angles to itself: y0 g1 - y1 g0.
+
+    `seen`: the rotated value as its users take it.
+    """
     theta, _ = y.args
     axis, inverse = y["axis"], y["inverse"]
-    turned = tile.cross_pairs(y, g, axis, str(theta.type.rows if axis == 0 else theta.type.cols))
+    turned = tile.cross_pairs(seen or y, g, axis, str(theta.type.rows if axis == 0 else theta.type.cols))
     return p("neg", turned) if inverse else turned, tile.rotate(theta, g, axis, inverse=not inverse)
 
 
@@ -215,7 +226,7 @@ RULES: dict[str, Rule] = {
     "logaddexp": _logaddexp,
     "neg": lambda y, g: (p("neg", g),),
     "exp": lambda y, g: (p("mul", g, y),),
-    "log": lambda y, g: (_unless_zero(g, p("div", g, y.args[0])),),
+    "log": lambda y, g: (unless_zero(g, p("div", g, y.args[0])),),
     "sqrt": _sqrt,
     "abs": _abs,
     "floor": lambda y, g: (None,),
@@ -224,6 +235,10 @@ RULES: dict[str, Rule] = {
     "cos": lambda y, g: (p("neg", p("mul", g, p("sin", y.args[0]))),),
     "sin": lambda y, g: (p("mul", g, p("cos", y.args[0])),),
     "where": _where,
+    "precise": lambda y, g: (g,),
+    "rounded": lambda y, g: (g,),
+    "widen": lambda y, g: (g,),
+    "narrow": lambda y, g: (g,),
     "stop": lambda y, g: (None,),
     **{name: lambda y, g: (None,) * len(y.args) for name, op in POINTWISE.items() if op.boolean},
     "dot": _dot,

@@ -8,5 +8,7 @@ kernel fits on chip.
 - axis_roles: which axes may be cut into blocks that run in parallel
 - fit_outputs: kernels that write many results, made to fit on chip
 - split_outputs: the parallel work on many outputs, cut into several kernels
+- time_segments: walks along a sequence cut into segments that are walked at once
+- affine_moves, time_turns: what a chunk, and what a segment, makes of a carried tile
 - sums_apart: sums over a sequence apart from the loop that makes their summands
 """

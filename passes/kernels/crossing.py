@@ -7,7 +7,7 @@ of its operands plus its operations at the rate that moves as many bytes in the 
 from collections.abc import Iterable, Set
 
 from smir.ir.graph import Node, reaches, walk
-from smir.ir.tile import CHUNK, ONE
+from smir.ir.tile import CHUNK, ONE, level_dependent
 from smir.passes.analysis.tile_cost import elements, operands, total_flops
 
 NOMINAL = {CHUNK: 64, ONE: 1}
@@ -28,6 +28,34 @@ def is_heavy(value: Node, within: Set[Node] | None = None) -> bool:
     """Whether computing the value takes a matrix product (only the part that depends on `within`, if given)."""
     cone = reaches([value], lambda n: n in within) if within is not None else walk([value])
     return any(n.op in HEAVY_OPS or (n.op == "cumsum" and n.type.cols != ONE) for n in cone)
+
+
+def columns_on_the_way(made: Iterable[Node], later: Iterable[Node], stored: Set[Node]) -> list[Node]:
+    """The numbers per token, dear to make, that are needed for what a kernel makes and by later values too.
+
+    Those that later values read through another one, or through what is made or stored, aren't needed twice.
+    """
+    made = list(made)
+    inner = list(walk(made))
+    changing = {n for s in inner if s.op == "level_sum" for n in level_dependent(s.args[0])}
+    columns = {n for n in inner if _is_dear_column(n) and n not in changing and n not in stored}
+    ends, found, seen = {*made, *stored}, set[Node](), set[Node]()
+    stack = list(later)
+    while stack:
+        node = stack.pop()
+        if node not in seen and node not in ends:
+            seen.add(node)
+            found |= {node} & columns
+            stack.extend(() if node in columns else node.args)
+    return [n for n in inner if n in found]
+
+
+def _is_dear_column(node: Node) -> bool:
+    """Whether keeping it moves fewer bytes than its operations are worth."""
+    if (node.type.rows, node.type.cols) != (CHUNK, ONE) or not is_heavy(node):
+        return False
+    work = sum(total_flops(n, size) for n in walk([node]) if n.args)
+    return 2 * elements(node, size) * ELEMENT_BYTES <= work / OPERATIONS_PER_BYTE
 
 
 def stored_values(frontier: Iterable[Node]) -> list[Node]:

@@ -13,12 +13,13 @@ import networkx as nx
 from smir.errors import IRError
 from smir.ir.formula import formula
 from smir.ir.graph import Node, reaches, substitute, walk
-from smir.ir.kernel import GIVEN, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
+from smir.ir.kernel import GIVEN, GRID, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, DENSE, ONE, PARAM, buffer
 from smir.ir.tile_program import CHUNKED, INNER, OUTPUT, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
 from smir.passes.kernels.affine_carries import affine_carries, is_scanned
 from smir.passes.kernels.axis_roles import assign_roles
-from smir.passes.kernels.crossing import is_heavy, stored_values
+from smir.passes.kernels.buffer_types import with_buffer_types
+from smir.passes.kernels.crossing import columns_on_the_way, is_heavy, stored_values
 from smir.passes.kernels.cut_values import cut_values
 from smir.passes.kernels.fit_outputs import Part, fit_parts
 from smir.passes.kernels.partition_pairs import has_pair_kernels, pair_plan
@@ -32,6 +33,7 @@ from smir.passes.kernels.sums_apart import (
     sum_carry,
     sum_loop,
 )
+from smir.passes.kernels.wide_divisors import with_wide_divisors
 
 
 @dataclass
@@ -72,9 +74,12 @@ class _Builder:
         """The value with everything that is stored replaced by loads."""
         return substitute(value, self.stored)
 
-    def launch(self, kernel: Kernel) -> None:
+    def assigned(self, kernel: Kernel) -> Kernel:
         results = [o.result for o in self.program.outputs if o.result.kind != DENSE]
-        self.kernels.append(assign_roles(kernel, [r.name for r in results if r.name != OUTPUT]))
+        return assign_roles(kernel, [r.name for r in results if r.name != OUTPUT])
+
+    def launch(self, kernel: Kernel) -> None:
+        self.kernels.append(self.assigned(kernel))
 
 
 @dataclass(frozen=True)
@@ -88,13 +93,13 @@ class _Group:
 
 def partition(program: TileProgram) -> KernelPlan:
     """The kernels of any form. Raises IRError when scans need each other."""
-    return partition_values(program)[0]
+    return with_wide_divisors(partition_values(program)[0])
 
 
 def partition_values(
     program: TileProgram, handed: frozenset[str] = frozenset(), offered: Mapping[Node, str] | None = None
 ) -> tuple[KernelPlan, dict[str, Node]]:
-    """The kernels, and by its name the value that each buffer holds, in the program's own terms.
+    """The kernels, nothing in them wide, and by its name the value that each buffer holds, in the program's own terms.
 
     The carries `handed` get a buffer in any case (not in quadratic form), and so do `offered` values, under these
     names, that a kernel before the loops computes on its way to others.
@@ -112,7 +117,7 @@ def partition_values(
     results = tuple(o.result for o in program.outputs)
     buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
     plan = KernelPlan(program.name, program.form, leaves, results, buffers, kernels)
-    return _with_buffer_types(plan), {leaf["name"]: value for value, leaf in builder.stored.items()}
+    return with_buffer_types(plan), {leaf["name"]: value for value, leaf in builder.stored.items()}
 
 
 def _built(program: TileProgram, handed: frozenset[str], offered: Mapping[Node, str], apart: bool = False) -> _Builder:
@@ -232,9 +237,11 @@ def _in_time(b: _Builder, program: TileProgram) -> None:
 
 
 def _outputs(b: _Builder) -> None:
-    """The parallel kernels that write the results."""
+    """The parallel kernels that write the results: one if it scans, and some axis is cut into blocks there."""
     outputs = b.program.outputs
-    _in_pieces(b, "output", outputs, b.cuts() if len(outputs) > 1 else [])
+    stores = tuple(Store(o.result.name, b.loaded(o.value)) for o in outputs)
+    at_once = b.program.form == SCAN and GRID in dict(b.assigned(Kernel("output", "", (), stores)).roles).values()
+    _in_pieces(b, "output", outputs, b.cuts() if len(outputs) > 1 and not at_once else [])
 
 
 def _in_pieces(b: _Builder, name: str, outputs: tuple[Output, ...], axes: list[Set[str]], number: int = 0) -> None:
@@ -289,6 +296,8 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
         number, b.preps = b.preps, b.preps + 1
         name = f"prep_{number}" if number else "prep"
         inner = {n: b.offered[n] for n in walk(chosen) if n in b.offered and n not in b.stored and n not in chosen}
+        columns = columns_on_the_way(chosen, (o.value for o in b.program.outputs), {*b.stored, *inner})
+        inner |= {n: f"{name}_column_{i}" for i, n in enumerate(columns)}
         named = {**inner, **{v: f"{name}_value_{i}" for i, v in enumerate(chosen)}}
         outputs = tuple(Output.of(called, v) for v, called in named.items())
         _in_pieces(b, name, outputs, b.cuts() if number and len(b.cuts()) > 1 else [])
@@ -387,27 +396,3 @@ def _carry_name(carries: tuple[Carry, ...]) -> str:
 
 def _formulas(carries: Iterable[Carry]) -> str:
     return "; ".join(f"{c.name} = {formula(c.next)}" for c in carries)
-
-
-def _with_buffer_types(plan: KernelPlan) -> KernelPlan:
-    """Buffers that only feed matrix products hold the products' operand type: nothing is lost by rounding early."""
-    full: set[str] = set()
-    for kernel in plan.kernels:
-        for root in kernel.roots():
-            full |= {root["name"]} if _is_buffer(root) else set()
-        for n in walk(kernel.roots()):
-            if _rounds_operands(n) or n.op == "transpose":
-                continue
-            operands = (a.args[0] if a.op == "transpose" else a for a in n.args)
-            full |= {a["name"] for a in operands if _is_buffer(a)}
-    typed = tuple(b if b.name in full else replace(b, dtype="product") for b in plan.buffers)
-    return replace(plan, buffers=typed)
-
-
-def _rounds_operands(n: Node) -> bool:
-    """Whether this is a matrix product; one with an axis of length one is a sum in full precision."""
-    return n.op == "dot" and ONE not in (n.type.rows, n.type.cols, n.args[0].type.cols)
-
-
-def _is_buffer(n: Node) -> bool:
-    return n.op == "load" and n["kind"] == BUFFER

@@ -120,7 +120,9 @@ class _Adjoint:
             return [(tile.dot(weights, term.value), d_value), (tile.reduce_sum(weights, 1), share)]
         part = term.partial()
         scale = p("exp", p("sub", part.top, log_buffer(read)))
-        return [(p("mul", part.acc, scale), d_value), (p("mul", part.sum, scale), p("neg", weighted))]
+        # precise: of what the two make of a channel, the difference is left
+        return [(root, p("precise", p("mul", seed, scale)))
+                for root, seed in ((part.acc, d_value), (part.sum, p("neg", weighted)))]  # fmt: skip
 
     # ---- kernels ------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from smir.errors import FormError
 from smir.ir.graph import Node, make, substitute, walk
 from smir.ir.interval import point
-from smir.ir.mixer import INPUT, Declaration
+from smir.ir.mixer import Declaration
 from smir.ir.pairs import PairProgram, PairRead
 from smir.passes.segments.delays import line_name
 
@@ -42,7 +42,7 @@ def delays_as_inputs(program: PairProgram) -> PairProgram:
 
 
 def _line(d: Declaration, age: int) -> Declaration:
-    return Declaration(INPUT, line_name(d.name, age), d.dims, d.range.union(point(0.0)), d.span)
+    return replace(d, name=line_name(d.name, age), range=d.range.union(point(0.0)))
 
 
 def _read(read: PairRead) -> PairRead:

@@ -70,7 +70,9 @@ class Term:
         top, highest = p("stop", top), p("stop", tile.reduce_max(self.channels, 0))
         weights, shares = p("exp", p("sub", self.scores, top)), p("exp", p("sub", self.channels, highest))
         both = p("add", top, highest)
-        return Partial(both, tile.dot(weights, shares), tile.dot(weights, p("mul", shares, self.value)))
+        # every channel has its own quotient: few terms to average roundings over, and adjoints that cancel
+        sums = (tile.dot(weights, p("precise", x)) for x in (shares, p("mul", shares, self.value)))
+        return Partial(both, *sums)
 
     def joined(self, held: Partial) -> Partial:
         """The softmax over this chunk of columns and those before it."""

@@ -175,7 +175,8 @@ def _mixer(
 ) -> Mixer:  # fmt: skip
     """A mixer of its own with the declarations that it reads."""
     used = {n["name"] for n in walk([output, *(s.update for s in states)]) if n.op in ("input", "param")}
-    declarations = tuple(d for d in (*whole.declarations, *extra) if d.name in used)
+    # which heads the arguments have is checked of the whole
+    declarations = tuple(replace(d, group=None) for d in (*whole.declarations, *extra) if d.name in used)
     return Mixer(name, declarations, states, output, dims, (), whole.source, whole.spans)
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from smir.ir.expr import input_at, state_at
 from smir.ir.graph import Node, substitute
 from smir.ir.interval import point
-from smir.ir.mixer import INPUT, Declaration, Mixer, State, matrix_shape
+from smir.ir.mixer import Declaration, Mixer, State, matrix_shape
 
 
 def delay_lines(mixer: Mixer) -> dict[str, int]:
@@ -58,7 +58,7 @@ def lines_as_inputs(mixer: Mixer) -> Mixer:
 
 def _line_input(d: Declaration, age: int) -> Declaration:
     """Zeros stand in for what was before the sequence."""
-    return Declaration(INPUT, line_name(d.name, age), d.dims, d.range.union(point(0.0)), d.span)
+    return replace(d, name=line_name(d.name, age), range=d.range.union(point(0.0)))
 
 
 def _line_states(mixer: Mixer, names: tuple[str, ...]) -> Iterator[State]:

@@ -177,6 +177,34 @@ def _times_repeated(node: Node) -> Node | None:
     return None
 
 
+_RUNNING = {
+    "lower": (False, False),
+    "strict_lower": (False, True),
+    "upper": (True, False),
+    "strict_upper": (True, True),
+}
+
+
+def _times_triangle(node: Node) -> Node | None:
+    """A product with a triangle that repeats one number in every row is a running sum."""
+    a, b = node.args
+    if (column := _repeated_column(a)) is not None:
+        reverse, exclusive = _RUNNING[a["kind"]]
+        return tile.pointwise("mul", column, tile.cumsum(b, reverse, exclusive))
+    if a.op == "transpose" and (column := _repeated_column(b)) is not None:
+        reverse, exclusive = _RUNNING[b["kind"]]
+        return tile.transpose(tile.cumsum(tile.pointwise("mul", a.args[0], column), not reverse, exclusive))
+    return None
+
+
+def _repeated_column(node: Node) -> Node | None:
+    """The column that every column of a triangle is."""
+    if node.op != "mask" or node["kind"] not in _RUNNING or node["fill"] != 0.0:
+        return None
+    (a,) = node.args
+    return a.args[0] if a.op == "broadcast" and a.args[0].type == Tile(CHUNK, ONE) else None
+
+
 def _pull_sign(node: Node) -> Node | None:
     """Signs move out of products, where sums absorb them."""
     a, b = node.args
@@ -249,5 +277,5 @@ _RULES: dict[str, tuple[Rule, ...]] = {
     "broadcast": (_broadcast_twice,),
     "transpose": (_flipped,),
     "sum": (_sum_of_one,),
-    "dot": (_times_ones, _times_repeated, _pull_sign),
+    "dot": (_times_ones, _times_repeated, _times_triangle, _pull_sign),
 }

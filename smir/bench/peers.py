@@ -5,6 +5,7 @@ Each gets the very inputs that ours gets, in the same types. Scales of queries b
 
 import importlib
 import importlib.util
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +23,8 @@ class Peer:
 
     `same` says whether it computes the spec's very output, so that the two can be compared; `result` makes it of what
     the function returns; `device` is where it runs. A function whose `made` is true makes the function to call, of the
-    length of the sequence.
+    length of the sequence. `needs` names the package that a function of ours calls. With `bare` the module is imported
+    without its package's own `__init__`, which asks for more than was installed.
     """
 
     module: str
@@ -33,10 +35,12 @@ class Peer:
     device: str = GPU
     result: Callable[[Any], Any] = lambda y: y[0] if isinstance(y, tuple) else y
     made: bool = False
+    needs: str = ""
+    bare: bool = False
 
     @property
     def package(self) -> str:
-        return self.module.partition(".")[0]
+        return self.needs or self.module.partition(".")[0]
 
     @property
     def name(self) -> str:
@@ -51,17 +55,30 @@ class Peer:
     def is_installed(self) -> bool:
         return importlib.util.find_spec(self.package) is not None
 
-    def call(self, tokens: int = 0) -> Callable[[Tensors], Any]:
-        """The function from its own arguments to y. Raises ImportError without the package."""
+    def load(self) -> Callable[..., Any]:
+        """The function as its package has it. Raises ImportError without the package."""
         with warnings.catch_warnings():  # some warn of what this machine has not
             warnings.simplefilter("ignore")
-            function = getattr(importlib.import_module(self.module), self.function)
+            if self.bare:
+                _import_bare(self.package)
+            function: Callable[..., Any] = getattr(importlib.import_module(self.module), self.function)
             if self.package == "fla" and self.device == GPU:
                 # Some gated backward kernels refuse to run on Hopper with Triton below 3.7.1, where their gradients
                 # were wrong. Here only their time counts.
                 importlib.import_module("fla.ops.common.chunk_o").TRITON_ABOVE_3_7_1 = True  # type: ignore[attr-defined]
+        return function
+
+    def call(self, tokens: int = 0) -> Callable[[Tensors], Any]:
+        """The function from its own arguments to y. Raises ImportError without the package."""
+        function = self.load()
         run = function(tokens) if self.made else function
         return lambda x: self.result(run(**x, **self.options))
+
+
+def _import_bare(package: str) -> None:
+    """Makes a package's modules importable without running what the package itself runs at import."""
+    if package not in sys.modules and (found := importlib.util.find_spec(package)) is not None:
+        sys.modules[package] = importlib.util.module_from_spec(found)
 
 
 def has_peers() -> bool:
@@ -95,15 +112,30 @@ def _rwkv7(x: Tensors) -> Tensors:
     return {**{n: x[n] for n in "rwkv"}, "a": -x["kk"], "b": x["kk"] * x["a"]}
 
 
+def _hgrn2(x: Tensors) -> Tensors:
+    """Keys are what the decay forgets."""
+    return {"q": x["q"], "k": (1 - x["g"].float().exp()).to(x["g"].dtype), "v": x["v"], "g": x["g"]}
+
+
 def _heads_first(*names: str, **others: str) -> Callable[[Tensors], Tensors]:
-    """`[B, T, H, ..]` as a view `[B, H, T, ..]`."""
+    """`[B, T, H, ..]` as `[B, H, T, ..]`, in that order in memory."""
     pick = named(*names, **others)
-    return lambda x: {name: a.transpose(1, 2) for name, a in pick(x).items()}
+    return lambda x: {name: a.transpose(1, 2).contiguous() for name, a in pick(x).items()}
 
 
 def _heads_back(y: Any) -> Any:
     y = y[0] if isinstance(y, tuple) else y
     return y.transpose(1, 2)
+
+
+def _one_channel_axis(x: Tensors) -> Tensors:
+    """Heads and their channels are one axis."""
+    return {name: x[name].flatten(2) for name in ("x", "g")}
+
+
+def _rglru_scan(x: Tensors) -> Tensors:
+    """A scan alone, whose decays are given: gates and their scale are left to others."""
+    return {"x": x["x"].flatten(2), "g": -8.0 * x["r"].float().sigmoid().flatten(2).to(x["r"].dtype)}
 
 
 def _channels_last(x: Tensors) -> Tensors:
@@ -135,7 +167,8 @@ def _attention(function: str, **options: Any) -> Peer:
                 {"scale": 1.0, **options}, result=_heads_back)  # fmt: skip
 
 
-def _flex(mask: str, device: str = GPU) -> Peer:
+def flex(mask: str, device: str = GPU) -> Peer:
+    """One of the functions that make attention for a length (smir/bench/flex.py)."""
     return Peer("smir.bench.flex", mask, _heads_first("q", "k", "v"), {}, result=_heads_back, made=True, device=device)
 
 
@@ -163,6 +196,7 @@ PEERS: Mapping[str, tuple[Peer, ...]] = {
     "delta_rule": (Peer("fla.ops.delta_rule", "chunk_delta_rule", named("q", "k", "v", "beta")),),
     "gated_delta_rule": (
         Peer("fla.ops.gated_delta_rule", "chunk_gated_delta_rule", named("q", "k", "v", "g", "beta")),
+        Peer("flash_qla", "chunk_gated_delta_rule", named("q", "k", "v", "g", "beta")),
         _naive("gated_delta_rule", "naive_recurrent_gated_delta_rule", named("q", "k", "v", "beta", "g"), scale=1.0),
         _loop("gated_delta_rule", "q", "k", "v", "g", "beta"),
     ),
@@ -170,10 +204,17 @@ PEERS: Mapping[str, tuple[Peer, ...]] = {
         Peer("fla.ops.kda", "chunk_kda", named("q", "k", "v", "g", "beta")),
         _naive("kda", "naive_recurrent_kda", named("q", "k", "v", "g", "beta"), scale=1.0),
     ),
+    "hgrn2": (Peer("fla.ops.gla", "chunk_gla", _hgrn2),),
+    "hgrn": (Peer("fla.ops.hgrn", "chunk_hgrn", _one_channel_axis, {}),),
+    "rglru": (Peer("fla.ops.hgrn", "chunk_hgrn", _rglru_scan, {}, same=False),),
+    # nobody has it: as many causal passes as there are directions, without turning anything around
+    "lion_s": (
+        Peer("smir.bench.two_passes", "twice_chunk_simple_gla", named("q", "k", "v", "g"), {}, same=False, needs="fla"),
+    ),
     "gsa": (Peer("fla.ops.gsa", "chunk_gsa", named("q", "k", "v", "s", "g")),),
     "mamba2_ssd": (
         Peer("mamba_ssm.ops.triton.ssd_combined", "mamba_chunk_scan_combined", named("x", "dt", "A", "B", "C", "D"),
-             {"chunk_size": 256}),
+             {"chunk_size": 256}, bare=True),
     ),
     "mamba1": (Peer("mamba_ssm.ops.selective_scan_interface", "selective_scan_fn", _channels_last, {},
                     result=lambda y: y.transpose(1, 2)[:, :, None]),),
@@ -188,7 +229,8 @@ PEERS: Mapping[str, tuple[Peer, ...]] = {
     ),
     "softmax_causal": (
         _attention(FLASH, is_causal=True),
-        _flex("causal"),
+        flex("cudnn"),
+        flex("causal"),
         Peer("fla.ops.attn", "parallel_attn", named("q", "k", "v")),
         Peer("torch.nn.functional", FLASH, _heads_first(query="q", key="k", value="v"),
              {"scale": 1.0, "is_causal": True}, result=_heads_back, device=CPU),
@@ -199,5 +241,5 @@ PEERS: Mapping[str, tuple[Peer, ...]] = {
              result=_heads_back, device=CPU),
     ),
     "softmax_gqa": (_attention(FLASH, is_causal=True, enable_gqa=True),),
-    "softmax_window8": (_flex("window8"),),
+    "softmax_window8": (flex("window8"),),
 }  # fmt: skip

@@ -107,7 +107,8 @@ def to_numpy(array: Array) -> Array:
     if isinstance(array, np.ndarray):
         return array
     plain = array.detach().cpu()
-    return (plain.float() if dtype_of(plain) == "bfloat16" else plain).numpy()
+    # `Tensor.numpy` would forbid that its memory is ever freed before it, as `fully_shard` does with whole parameters
+    return np.from_dlpack(plain.float() if dtype_of(plain) == "bfloat16" else plain)
 
 
 def empty(shape: tuple[int, ...], kind: str, dtype: str, device: str) -> Array:

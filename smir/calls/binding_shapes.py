@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from smir.errors import ArgumentError, IRError
 from smir.ir.dims import Dim
+from smir.ir.head_groups import check_group
 from smir.ir.mixer import INPUT, Declaration, Mixer
 from smir.ir.sizes import TIME_NAME, solve_dim
 
@@ -89,6 +90,9 @@ def _check_groups(mixer: Mixer, layout: Layout, shapes: Mapping[str, Shape]) -> 
                 f"argument {d.name} has {count} heads and {most} {layout.heads}",
                 hint=f"every head of {d.name} serves a group of heads: their number must divide {layout.heads}",
             )
+    known: dict[str, tuple[int, str]] = {}
+    for d in mixer.inputs:
+        check_group(d, shapes[d.name][2] if layout.has_heads else 1, layout.heads, known)
 
 
 def _group_layout(layout: Layout, shape: Shape) -> Layout:

@@ -12,7 +12,7 @@ from smir.errors import BackendError, FormError
 from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
-from smir.ir.segment import POSITION
+from smir.ir.segment import FILLED, POSITION
 from smir.ir.sizes import TIME_NAME
 from smir.ir.tile import PAST
 from smir.ir.tile_program import OUTPUT, STEP
@@ -124,12 +124,14 @@ def _prepare_numpy(plan: KernelPlan, arrays: Arrays, chunk: int, options: Option
 
     read = {leaf.name for leaf in plan.leaves} | {b.name for b in plan.given}
 
-    is_segment = any(leaf.kind == PAST for leaf in plan.leaves)
+    pasts = {leaf.name for leaf in plan.leaves if leaf.kind == PAST}
 
     def run(arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
         own = _native({n: arrays[n] for n in read})
-        if is_segment:
+        if pasts:
             seen = int(states[POSITION]) if POSITION in states else None
+            if FILLED in states:
+                own |= {name: own[name][:, : int(states[FILLED])] for name in pasts}
             return plan_interpreter.run_results(plan, own, {}, chunk=chunk, seen=seen)
         return plan_interpreter.run_results(plan, own, _native(states), chunk=chunk)
 
@@ -176,7 +178,23 @@ def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int, options: Optio
     _require_tensors(arrays)
     from smir.backends.triton_gpu.runtime import prepare
 
-    return prepare(plan, arrays, chunk, options)
+    cut = cut_in_time(plan, arrays, chunk)
+    if cut is not plan and options:
+        from smir.passes.kernels.time_segments import options_of_ends
+
+        options = {**options_of_ends(cut, options), **options}
+    return prepare(cut, arrays, chunk, options)
+
+
+def cut_in_time(plan: KernelPlan, arrays: Arrays, chunk: int) -> KernelPlan:
+    """What a GPU runs for a plan: segments of long sequences are walked at once where few walks would leave it idle."""
+    from smir.backends.triton_gpu.runtime import is_starving
+
+    if not is_starving(plan, arrays, chunk):
+        return plan
+    from smir.passes.kernels.time_segments import with_segments
+
+    return with_segments(plan)
 
 
 def _prepare_triton_step(plan: KernelPlan, arrays: Arrays) -> StepRunner:

@@ -14,6 +14,8 @@ PER_CHUNK, PER_SEQUENCE, PER_TOKEN, PER_PAIR, PER_SPLIT = "chunk", "sequence", "
 PER_SEGMENT = "segment"
 # Axis roles: the whole axis in one tile, or one block of it per program.
 FULL, GRID = "full", "grid"
+# The type of a buffer's elements: float32, that of products' operands, or float64 where inputs are float32.
+FLOAT32, PRODUCT, WIDE = "float32", "product", "wide"
 # Whose a buffer is: the plan's own, handed out to the backward plan, or handed in by the forward plan.
 OWN, SAVED, GIVEN = "own", "saved", "given"
 
@@ -24,16 +26,17 @@ class Buffer:
     (PER_PAIR), or every chunk and part of the past (PER_SPLIT): what a kernel over one part of it each stores; or for
     every segment of the sequence (PER_SEGMENT): what a walk along that segment ends with.
 
-    `dtype` is `float32`, or `product` for the type in which matrix products take their operands. `owner` says whether
-    it outlives the run: the caller gets what is SAVED, `[B, H, chunks, rows, cols]`, under its name beside the results,
-    and gives what is GIVEN, the same array, beside the inputs.
+    `dtype` is `float32`, `product` for the type in which matrix products take their operands, or `wide` for float64
+    where all inputs are float32 (else float32). `owner` says whether it outlives the run: the caller gets what is
+    SAVED, `[B, H, chunks, rows, cols]`, under its name beside the results, and gives what is GIVEN, the same array,
+    beside the inputs.
     """
 
     name: str
     rows: str
     cols: str
     extent: str = PER_CHUNK
-    dtype: str = "float32"
+    dtype: str = FLOAT32
     owner: str = OWN
 
 

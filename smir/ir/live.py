@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from smir.ir.graph import Node, walk
 from smir.ir.tile import level_dependent
 
-# The same elements under another shape, or none at all.
-FREE = frozenset({"const", "transpose", "broadcast"})
+# The same elements under another shape or in another type, or none at all.
+FREE = frozenset({"const", "transpose", "broadcast", "widen", "narrow", "precise", "rounded"})
 PRODUCTS = frozenset({"dot", "pair_collect", "level_sum"})
 
 

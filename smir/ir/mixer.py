@@ -24,13 +24,17 @@ def matrix_shape(dims: tuple[Dim, ...]) -> tuple[Dim, Dim]:
 
 @dataclass(frozen=True)
 class Declaration:
-    """An input (per time step) or a parameter (per head): name, dimensions, promised range."""
+    """An input (per time step) or a parameter (per head): name, dimensions, promised range.
+
+    Every head of an input with a `group` serves so many heads of the output: see `smir.ir.head_groups`.
+    """
 
     kind: str
     name: str
     dims: tuple[Dim, ...]
     range: Interval = REAL
     span: Span | None = field(default=None, compare=False, repr=False)
+    group: Dim | None = None
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,13 @@ _TABLE = (
     Pointwise("sin", 1, np.sin, lambda a: Interval(-1.0, 1.0), 8, "np.sin({0})"),
     # The value itself, as a constant to derivatives: what the result as a whole doesn't depend on.
     Pointwise("stop", 1, np.asarray, lambda a: a, 0, "{0}"),
+    # The number itself. What is made of a widened one is in float64 until it is narrowed, in kernels of float32 inputs.
+    Pointwise("widen", 1, np.asarray, lambda a: a, 0, "{0}"),
+    Pointwise("narrow", 1, np.asarray, lambda a: a, 0, "{0}"),
+    # The number itself: a product that takes a precise one keeps the digits that it rounds away otherwise, and a rounded
+    # one is as products take it.
+    Pointwise("precise", 1, np.asarray, lambda a: a, 0, "{0}"),
+    Pointwise("rounded", 1, np.asarray, lambda a: a, 0, "{0}"),
     Pointwise("where", 3, np.where, lambda c, a, b: a.union(b), 1, "np.where({0}, {1}, {2})"),
     Pointwise("lt", 2, np.less, _compare, 1, "{0} < {1}", boolean=True),
     Pointwise("le", 2, np.less_equal, _compare, 1, "{0} <= {1}", boolean=True),

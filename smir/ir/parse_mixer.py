@@ -87,8 +87,11 @@ def _declaration(reader: Reader) -> Declaration:
     line = reader.line
     kind, name = line.take(), line.name()
     line.expect(":")
-    dims = line.dims()
-    return Declaration(kind, name, dims, end_line(reader, line, line.interval()))
+    dims, group = line.dims(), None
+    if line.accept("group"):
+        line.expect("=")
+        group = line.dim()
+    return Declaration(kind, name, dims, end_line(reader, line, line.interval()), group=group)
 
 
 def _state(reader: Reader) -> State:

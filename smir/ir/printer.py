@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
-from smir.ir.mixer import Mixer, State
+from smir.ir.mixer import Declaration, Mixer, State
 from smir.ir.operator import Diagonal, Elementwise, MicroStep, Operator, OperatorProgram, Write
 from smir.ir.pairs import PairProgram, PairRead
 from smir.ir.text import is_name, show_attr, show_dims, show_interval, show_name
@@ -68,13 +68,18 @@ def _block(head: str, body: Iterable[str]) -> list[str]:
 
 def _mixer(mixer: Mixer) -> list[str]:
     names = name_values((*mixer.roots(), *(n for _, n in mixer.names)), mixer.names)
-    body = [f"{d.kind} {show_name(d.name)} : {show_dims(d.dims)}{show_interval(d.range)}" for d in mixer.declarations]
+    body = [*map(_declaration, mixer.declarations)]
     body += map(_state, mixer.states)
     body += _values(names)
     body += [f"update {show_name(s.name)} = {names[s.update]}" for s in mixer.states]
     body += [f"output {names[mixer.output]} : {show_dims(mixer.output_dims)}"]
     body += [f"name {show_name(name)} = {names[node]}" for name, node in mixer.names]
     return _block(f"mixer {show_name(mixer.name)}", body)
+
+
+def _declaration(d: Declaration) -> str:
+    group = "" if d.group is None else f" group={d.group}"
+    return f"{d.kind} {show_name(d.name)} : {show_dims(d.dims)}{group}{show_interval(d.range)}"
 
 
 def _state(s: State) -> str:

@@ -5,6 +5,8 @@ By its name, what a caller keeps of an input is a tensor `<input>_past` `[B, n, 
 
 # How many tokens came before a segment, where that is more than are kept.
 POSITION = "position"
+# How many tokens of the memory that is given as their past are there, where that is counted on the device.
+FILLED = "filled"
 
 
 def past_of(name: str) -> str:

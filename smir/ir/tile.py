@@ -27,6 +27,8 @@ ROW, COL = "row", "col"
 PAST = "past"
 # The part of the past that a loop over splits visits: a block of buffers.
 SPLIT = "split"
+# The segment of the sequence that a loop over segments visits: a block of buffers too.
+SEGMENT = "segment"
 
 # Stand-in for the log of a decay of exactly zero: e^-16384 is 0 in every float type, and sums stay finite.
 LOG_ZERO = -16384.0

@@ -7,7 +7,8 @@ from smir.ir.dependence import components
 from smir.ir.dims import ONE, TIME, Dim
 from smir.ir.expr import CONST, PAIR, SEQ, STEP, ValueType
 from smir.ir.graph import Node, walk
-from smir.ir.mixer import INPUT, PARAM, Mixer, State, matrix_shape
+from smir.ir.head_groups import is_group
+from smir.ir.mixer import INPUT, PARAM, Declaration, Mixer, State, matrix_shape
 from smir.ir.operator import (
     AFTER,
     BACKWARD,
@@ -37,6 +38,7 @@ def verify_mixer(mixer: Mixer) -> None:
     _check_indices(mixer.roots())
     for d in mixer.declarations:
         check_member(d.kind, (INPUT, PARAM), f"declaration {d.name}")
+        _check_group(d)
     for s in mixer.states:
         _check_value(s.update, matrix_shape(s.dims), (STEP, CONST), f"the update of state {s.name}")
         _check_log(mixer, s)
@@ -47,6 +49,15 @@ def verify_mixer(mixer: Mixer) -> None:
         components(mixer)
     except SpecCycleError as error:
         refuse(f"mixer {mixer.name}", error.message, error.span)
+
+
+def _check_group(d: Declaration) -> None:
+    if d.group is None:
+        return
+    if d.kind != INPUT:
+        refuse(f"declaration {d.name}", "only an input may have a head for a group of heads")
+    if not is_group(d.group):
+        refuse(f"declaration {d.name}", f"a group of heads is a name or a whole number, not {d.group}")
 
 
 def _check_log(mixer: Mixer, state: State) -> None:

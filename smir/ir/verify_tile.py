@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import (
+    FLOAT32,
     FULL,
     GIVEN,
     GRID,
@@ -14,7 +15,9 @@ from smir.ir.kernel import (
     PER_SEQUENCE,
     PER_SPLIT,
     PER_TOKEN,
+    PRODUCT,
     SAVED,
+    WIDE,
     Kernel,
     KernelPlan,
     Loop,
@@ -35,6 +38,7 @@ from smir.ir.tile import (
     PAST,
     POSITION,
     ROW,
+    SEGMENT,
     SIZELESS,
     SPLIT,
     TOKEN,
@@ -96,8 +100,8 @@ def _check_form(form: str, leaves: tuple[TileLeaf, ...], roots: tuple[Node, ...]
     for node in walk(roots):
         _check_structure(node)
         blocks = {node.get("block", ROW), node.get("other", ROW)}
-        if blocks - {ROW, COL, PAST, SPLIT}:
-            refuse(node, f"a block is {ROW}, {COL}, {PAST} or {SPLIT}")
+        if blocks - {ROW, COL, PAST, SPLIT, SEGMENT}:
+            refuse(node, f"a block is {ROW}, {COL}, {PAST}, {SPLIT} or {SEGMENT}")
         if SPLIT in blocks and (node.op != "load" or node["kind"] != BUFFER):
             refuse(node, "only buffers have a tile for each part of the past")
         if blocks & {COL, PAST} and form != QUADRATIC:
@@ -175,7 +179,7 @@ def verify_plan(plan: KernelPlan) -> None:
     check_unique([k.name for k in plan.kernels], "kernel")
     for b in plan.buffers:
         check_member(b.extent, EXTENTS, f"buffer {b.name}")
-        check_member(b.dtype, ("float32", "product"), f"buffer {b.name}")
+        check_member(b.dtype, (FLOAT32, PRODUCT, WIDE), f"buffer {b.name}")
         check_member(b.owner, (OWN, SAVED, GIVEN), f"buffer {b.name}")
     carries = [c for k in plan.kernels for loop in k.loops for c in loop.scan.carries]
     states = {c.state: c for c in carries if c.state is not None}

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from smir.compiled import CompiledMixer, compile_source
 from smir.errors import ArgumentError, IRError
+from smir.ir.head_groups import group_names, heads_of, usual_group
 from smir.ir.interval import Interval
 from smir.ir.mixer import INPUT
 from smir.ir.sizes import TIME_NAME
@@ -31,7 +32,8 @@ class Mixer(nn.Module):  # type: ignore[misc]
     """A sequence mixer as a layer, `[B, T, d_model] -> [B, T, d_model]`, for any spec.
 
     `spec` is what `smir.compile` takes. `sizes` gives dimension names their size per head, `d_model // heads` where it
-    says nothing. `form` and `chunk` are those of `smir.compile`. Raises SmirError for everything that doesn't fit.
+    says nothing, and names of head groups theirs, 2 where the heads pair. `form` and `chunk` are those of
+    `smir.compile`. Raises SmirError for everything that doesn't fit.
 
     Inputs are projections of x: vectors without bias; scalars, and all with a promised range, with a bias and an
     activation onto the range. Vectors that the transition erases with have norm one (Schlag et al., 2021); vectors
@@ -59,12 +61,12 @@ class Mixer(nn.Module):  # type: ignore[misc]
         self.d_model, self.heads = d_model, heads
         # layers of one spec share it
         self.compiled = _compiled(find_spec(spec), form, chunk)
-        self.sizes = _all_sizes(self.compiled, d_model // heads, sizes or {})
+        self.sizes = _all_sizes(self.compiled, d_model // heads, heads, sizes or {})
         self.roles, outputs = self._find_roles()
         self._vectors = tuple(r for r in self.roles if r.declaration.kind == INPUT and not r.gate)
         self._gates = tuple(r for r in self.roles if r.declaration.kind == INPUT and r.gate)
         place: dict[str, Any] = {"dtype": dtype, "device": device}
-        widths = [heads * sum(r.size for r in group) for group in (self._vectors, self._gates)]
+        widths = [sum(self._width(r) for r in group) for group in (self._vectors, self._gates)]
         self.vectors = nn.Linear(d_model, widths[0], bias=False, **place) if widths[0] else None
         self.gates = nn.Linear(d_model, widths[1], **place) if widths[1] else None
         for role in self._params:
@@ -82,22 +84,23 @@ class Mixer(nn.Module):  # type: ignore[misc]
             self.norm.reset_parameters()
         with torch.no_grad():
             if self.gates is not None:
-                starts = [_start(r, self.heads).flatten() for r in self._gates]
+                starts = [_start(r, self._heads_of(r)).flatten() for r in self._gates]
                 self.gates.bias.copy_(torch.cat(starts))
             for role in self._params:
                 getattr(self, _attribute(role)).copy_(_start(role, self.heads))
 
     def arguments(self, x: Tensor) -> dict[str, Tensor]:
-        """What the mixer is called with for x `[B, T, d_model]`: inputs `[B, T, heads, dims...]`, and parameters."""
+        """What the mixer is called with for x `[B, T, d_model]`: inputs `[B, T, heads, dims...]`, those of which a head
+        serves several with so many fewer, and parameters."""
         if x.ndim != 3 or x.shape[-1] != self.d_model:
             raise ArgumentError(f"x has shape {tuple(x.shape)}, expected [B, T, {self.d_model}]",
                                 hint="the last axis is d_model; add a batch axis with x[None]")  # fmt: skip
         found: dict[str, Tensor] = {}
         for linear, group in ((self.vectors, self._vectors), (self.gates, self._gates)):
             if linear is not None:
-                parts = linear(x).split([self.heads * r.size for r in group], dim=-1)
+                parts = linear(x).split([self._width(r) for r in group], dim=-1)
                 for role, part in zip(group, parts, strict=True):
-                    part = part.unflatten(-1, (self.heads, *(role.shape or (1,))))
+                    part = part.unflatten(-1, (self._heads_of(role), *(role.shape or (1,))))
                     found[role.name] = _vector(role, part) if linear is self.vectors else self._gate(role, part)
         for role in self._params:
             found[role.name] = self._in_range(role, getattr(self, _attribute(role)))
@@ -155,6 +158,14 @@ class Mixer(nn.Module):  # type: ignore[misc]
     def _in_range(self, role: Role, values: Tensor) -> Tensor:
         return into(values, Interval(*_ends(self.compiled.calls.handle, role.name)))
 
+    def _heads_of(self, role: Role) -> int:
+        """How many heads an input has."""
+        return heads_of(role.declaration, self.heads, self.sizes)
+
+    def _width(self, role: Role) -> int:
+        """How many numbers an input has per time step."""
+        return self._heads_of(role) * role.size
+
     @property
     def _params(self) -> tuple[Role, ...]:
         return tuple(r for r in self.roles if r.declaration.kind != INPUT)
@@ -182,13 +193,14 @@ def _check_widths(d_model: int, heads: int) -> None:
         raise ArgumentError(f"{heads} heads don't fit into d_model={d_model}", hint="a head needs at least one channel")
 
 
-def _all_sizes(mixer: CompiledMixer, default: int, given: Mapping[str, int]) -> dict[str, int]:
+def _all_sizes(mixer: CompiledMixer, default: int, heads: int, given: Mapping[str, int]) -> dict[str, int]:
     fixed_length = [d for d in mixer.spec.declarations if any(TIME_NAME in dim.names for dim in d.dims)]
     if fixed_length:
         raise ArgumentError(f"{fixed_length[0].name} is as large as the sequence is long, which a layer can't know",
                             hint="write a module around `smir.compile` for one length")  # fmt: skip
     check_sizes(mixer.spec, given)
-    return {**dict.fromkeys(dimension_names(mixer.spec), default), **given}
+    groups = dict.fromkeys(group_names(mixer.spec), usual_group(heads))
+    return {**dict.fromkeys(dimension_names(mixer.spec), default), **groups, **given}
 
 
 def _attribute(role: Role) -> str:

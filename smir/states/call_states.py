@@ -21,6 +21,7 @@ from smir.ir.operator import Obstacle
 from smir.ir.segment import past_of
 from smir.passes.pairs.pair_cache import PairCache
 from smir.passes.segments.delays import delay_lines, line_ages, line_name
+from smir.states.fixed_cache import FixedCache
 from smir.states.scaled_states import ScaledStates
 from smir.states.token_cache import TokenCache
 
@@ -112,7 +113,7 @@ class CallStates:
             hint = f"did you mean {close[0]}?" if close else declared
             raise ArgumentError(f"{self.spec.name} has no state {unknown[0]!r}{other}", hint=hint)
         # what grows in place stays what it is
-        given: Any = state if isinstance(state, TokenCache) else dict(state)
+        given: Any = state if isinstance(state, (TokenCache, FixedCache)) else dict(state)
         return given  # type: ignore[no-any-return]
 
     def handed_back(self, final: Arrays) -> Arrays:

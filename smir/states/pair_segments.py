@@ -29,11 +29,12 @@ from smir.calls.execution import backend_for, find_backend
 from smir.calls.prepared import Key, PreparedCall, PreparedCalls, call_key
 from smir.compilation import Compilation
 from smir.errors import ArgumentError, GradientError
-from smir.ir.segment import POSITION, past_of
+from smir.ir.segment import FILLED, POSITION, past_of
 from smir.ir.tile_program import OUTPUT, QUADRATIC
 from smir.passes.pairs.pair_cache import PairCache
 from smir.passes.pairs.pair_segment import PairSegment
 from smir.passes.segments.delays import line_name
+from smir.states.fixed_cache import FixedCache
 from smir.states.segments import delayed, with_past
 from smir.states.stepping import check_single, with_time
 from smir.states.token_cache import TokenCache
@@ -76,12 +77,32 @@ class PairSegments:
         # what records a call sees operators that it knows: those of a whole sequence
         if has_modes() or any(map(wants_gradient, (*given.values(), *pasts.values()))):
             return self._as_one_sequence(given, pasts)
-        added = pasts | delayed_inputs(self.cache, given, state)
+        return self._run(given, pasts | delayed_inputs(self.cache, given, state), self._position(state))
+
+    def run_fixed(self, given: Arrays, state: FixedCache) -> Array:
+        """The same from memory of one size, to which the segment is appended."""
+        if state.has_begun:
+            held: Arrays = {**state.memory, **state.lines, POSITION: state.position}
+            check_entries(self.done.spec.name, self.cache, given, held)
+            delayed_ones = delayed_inputs(self.cache, given, state.recent())
+            counts = {FILLED: state.position, **self._position(held)} if state.memory else {}
+            y = self._run(given, {**state.memory, **delayed_ones}, counts)
+        else:
+            y, delayed_ones = self.whole(given), delayed_inputs(self.cache, given, {})
+        tokens = given | delayed_ones
+        lines = _lines(self.cache, given, state.recent() if state.has_begun else {})
+        state.append({past_of(name): tokens[name] for name in self.cache.inputs}, lines, y)
+        return state.checked(y)
+
+    def _run(self, given: Arrays, added: Arrays, counts: Arrays) -> Array:
         call = self._call(given, added)
         arrays, _ = call.fit.canonical(self.done.spec, given, {})
         arrays |= _canonical(call.fit, added)
-        results, _ = call.run(arrays, {POSITION: state[POSITION]} if self.cache.needs_position else {})
+        results, _ = call.run(arrays, counts)
         return call.fit.output(results[OUTPUT])
+
+    def _position(self, state: State) -> Arrays:
+        return {POSITION: state[POSITION]} if self.cache.needs_position else {}
 
     def _call(self, given: Arrays, added: Arrays) -> PreparedCall:
         """The kernels for calls like this one: how many tokens the past has matters only where it is long."""
@@ -150,6 +171,9 @@ class PairSteps:
             raise GradientError("inplace=True would overwrite a state that gradients need",
                                 hint="decode under torch.no_grad(), or with inplace=False")  # fmt: skip
         tokens = given if several else with_time(spec, given)
+        if inplace and isinstance(state, FixedCache):
+            y = self.segments.run_fixed(tokens, state)
+            return y if several else y[:, 0], state
         y = self.segments.run(tokens, state)
         return y if several else y[:, 0], state_after(self.segments.cache, tokens, state, inplace)
 

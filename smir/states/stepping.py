@@ -5,6 +5,7 @@ newest replaces the oldest in the same kernel. Where states are to be overwritte
 them, if every block belongs to one program; else they write apart, and the result is copied.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -66,7 +67,7 @@ class Steps:
     def __call__(self, given: Arrays, state: Arrays, inplace: bool, several: bool) -> tuple[Array, Arrays]:
         """y and the state after these tokens, in the arrays' own layout. Raises SmirError before anything runs."""
         if inplace:
-            self._check_whole(state)
+            self.check_whole(state)
         tokens = given if several else with_time(self.calls.spec, given)
         call = None if is_traced() else self._find(given, tokens, state, several)
         if call is not None and call.recorded and inplace:
@@ -202,8 +203,8 @@ class Steps:
             return y, state
         return y, {name: _as_given(a, state.get(name), name) for name, a in found.items()}
 
-    def _check_whole(self, state: Arrays) -> None:
-        """Raises ArgumentError where there is nothing to write an entry into."""
+    def check_whole(self, state: Collection[str]) -> None:
+        """Raises ArgumentError where there is nothing to write an entry of `state`, by name, into."""
         missing = [name for name in self.entries.names if name not in state]
         if missing:
             raise ArgumentError(

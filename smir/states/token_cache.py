@@ -21,9 +21,7 @@ class TokenCache(Mapping[str, Array]):
     """
 
     def __init__(self, capacity: int = DEFAULT_CAPACITY) -> None:
-        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
-            raise ArgumentError(f"the capacity of a state is a positive number of tokens, not {capacity!r}",
-                                hint="it grows when it is full: `new_state(capacity=4096)`")  # fmt: skip
+        check_capacity(capacity)
         self.capacity = capacity
         self.first, self.last = 0, 0
         self._memory: dict[str, Array] = {}
@@ -83,7 +81,7 @@ class TokenCache(Mapping[str, Array]):
         enough = 2 * (kept + count) if most is None else 2 * most + count
         if not self._memory or kept + count > room or (most is not None and room < enough):
             wanted = max(self.capacity, kept + count) if not self._memory else max(enough, room)
-            fresh = {name: _memory_like(a, wanted) for name, a in tokens.items()}
+            fresh = {n: memory_like(a, (a.shape[0], wanted, *a.shape[2:])) for n, a in tokens.items()}
         else:
             fresh = self._memory
         # all copies are made before anything is overwritten: there may be no memory for one of them
@@ -93,13 +91,21 @@ class TokenCache(Mapping[str, Array]):
         self._memory, self.first, self.last = fresh, 0, kept
 
 
-def _memory_like(a: Array, room: int) -> Array:
-    shape = (a.shape[0], room, *a.shape[2:])
-    if module_of(a).__name__ == "numpy":
-        return module_of(a).empty(shape, a.dtype)
-    torch = module_of(a)
-    with torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext():
-        return torch.empty(shape, dtype=a.dtype, device=a.device)
+def check_capacity(capacity: object) -> None:
+    """Raises ArgumentError for what is no number of tokens."""
+    if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1:
+        raise ArgumentError(f"the capacity of a state is a positive number of tokens, not {capacity!r}",
+                            hint="for example `new_state(capacity=4096)`")  # fmt: skip
+
+
+def memory_like(a: Array, shape: tuple[int, ...], dtype: str | None = None) -> Array:
+    """Memory beside an array, of its type where none is named: in inference mode too, one that may be written later."""
+    library = module_of(a)
+    kind = a.dtype if dtype is None else getattr(library, dtype)
+    if library.__name__ == "numpy":
+        return library.empty(shape, kind)
+    with library.inference_mode(False) if library.is_inference_mode_enabled() else nullcontext():
+        return library.empty(shape, dtype=kind, device=a.device)
 
 
 def _own(a: Array) -> Array:

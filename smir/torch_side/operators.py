@@ -52,7 +52,7 @@ def traced_call(
     text, order, cast, entries = _settled(calls.handle, len(args), tuple(named), tuple(state))
     values = (*args, *named.values(), *state.values())
     device = next(a.device for a in values if isinstance(a, torch.Tensor))
-    tensors = [_tensor(values[i], device) for i in order]
+    tensors = [as_tensor(values[i], device) for i in order]
     if torch.is_autocast_enabled(device.type):
         tensors = [in_autocast_type(t) if i in cast else t for i, t in enumerate(tensors)]
     y, *final = torch.ops.smir.mix(tensors, cu_seqlens, list(state), return_state, text)
@@ -84,7 +84,7 @@ def ranks_of(handle: str, positional: int, named: tuple[str, ...]) -> tuple[int,
     return input_ranks(calls_by_handle(handle).spec, positional, named)
 
 
-def _tensor(value: Any, device: Any) -> Tensor:
+def as_tensor(value: Any, device: Any) -> Tensor:
     """A number as a tensor, as a call makes it."""
     return filled((), value, TORCH, "float32", device) if isinstance(value, (int, float)) else value
 
@@ -139,7 +139,8 @@ def in_own_memory(results: Tensors, arguments: Tensors) -> list[Tensor]:
     """The results as those of an operator have to be: contiguous, and none in another's memory or an argument's."""
     taken, found = {_memory(a) for a in arguments}, []
     for result in results:
-        own = result.contiguous()
+        # through one axis: where an axis has one element, contiguous memory may have any stride
+        own = result.contiguous().view(-1).view(result.shape)
         own = own.clone() if _memory(own) in taken else own
         taken.add(_memory(own))
         found.append(own)

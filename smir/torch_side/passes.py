@@ -234,16 +234,16 @@ def _fake_forward(tensors: Tensors, text: str) -> list[Tensor]:
 
 def _fake_kept(known: Pass, fit: Fit, tensors: Tensors) -> list[Tensor]:
     """What Triton kernels keep, `[B, H, chunks, rows, cols]`."""
-    from smir.backends.triton_gpu.runtime import product_type
+    from smir.backends.triton_gpu.runtime import buffer_types
 
     plan = known.call(fit.device).plan.forward
     rows = 1 if known.form == STEP else known.chunk
     lead, sizes = (fit.batch, fit.heads, -(-fit.tokens // rows)), {CHUNK: rows, ONE: 1}
-    product = product_type(plan, known.split(tensors)[0])
+    types = buffer_types(plan, known.split(tensors)[0])
 
     def fake(b: Buffer) -> Tensor:
         shape = [sizes.get(axis) or Dim.parse(axis).size(fit.sizes) for axis in (b.rows, b.cols)]
-        return tensors[0].new_empty((*lead, *shape), dtype=product if b.dtype == "product" else torch.float32)
+        return tensors[0].new_empty((*lead, *shape), dtype=types[b.dtype])
 
     return [fake(plan.buffer(name)) for name in known.kept]
 

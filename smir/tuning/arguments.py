@@ -1,13 +1,14 @@
 """Seeded arguments of any size for trials and benchmarks: cheap to draw, inside the promised ranges."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from smir.calls.array_kinds import NUMPY
 from smir.calls.binding import Bound
+from smir.ir.head_groups import group_names, heads_of
 from smir.ir.mixer import INPUT, Declaration, Mixer
 from smir.ir.sizes import TIME_NAME
 from smir.sampling import sample
@@ -31,8 +32,10 @@ class Shape:
 
     @staticmethod
     def even(mixer: Mixer, batch: int, tokens: int, heads: int, sizes: Mapping[str, int]) -> "Shape":
-        """All inputs with all heads."""
-        return Shape(batch, tokens, {d.name: heads for d in mixer.inputs}, dict(sizes))
+        """All inputs with all heads, or with those that they are declared with; `sizes` may name groups."""
+        groups = group_names(mixer)
+        known = {name: size for name, size in sizes.items() if name not in groups}
+        return Shape(batch, tokens, {d.name: heads_of(d, heads, sizes) for d in mixer.inputs}, known)
 
     @staticmethod
     def of(mixer: Mixer, bound: Bound) -> "Shape":
@@ -75,6 +78,7 @@ def placed(arrays: Mapping[str, Any], dtypes: Mapping[str, str], device: str, ki
 
 def _drawn(mixer: Mixer, shape: Shape, seed: int) -> dict[str, Any]:
     """What is repeated: one row of one head, parameters whole."""
+    mixer = replace(mixer, declarations=tuple(replace(d, group=None) for d in mixer.declarations))
     tokens = min(shape.tokens, DRAWN)
     drawn = sample(mixer, 1, tokens, 1, shape.sizes, seed)
     if tokens < shape.tokens and any(TIME_NAME in dim.names for d in mixer.params for dim in d.dims):

@@ -5,6 +5,7 @@ The backend's rules say which.
 from collections.abc import Mapping
 from typing import Any
 
+from smir.calls.execution import cut_in_time
 from smir.compiler import compile_spec
 from smir.errors import SmirError
 from smir.ir.mixer import INPUT
@@ -33,7 +34,8 @@ class Compiler:
 
         def prepare(which: str, plan: Any, arrays: Mapping[str, Any]) -> Any:
             options = {k: dict(o) for k, o in candidate.options.get(which, {}).items()}
-            results, recorded[which] = tuning.launches_on(plan, arrays, candidate.chunk, options)
+            cut = cut_in_time(plan, arrays, candidate.chunk)
+            results, recorded[which] = tuning.launches_on(cut, arrays, candidate.chunk, options)
             return lambda *given: (results, {})
 
         try:

@@ -70,7 +70,9 @@ def tuples(elements, most: int = 3):
 @st.composite
 def mixers(draw):
     node = st.sampled_from(draw(graphs(value_types)))
-    declarations = st.builds(Declaration, st.sampled_from(["input", "param"]), names, dim_lists, intervals)
+    declarations = st.builds(
+        Declaration, st.sampled_from(["input", "param"]), names, dim_lists, intervals, group=st.none() | dims
+    )
     state = st.builds(State, names, dim_lists, floats, node, log=st.none() | names)
     states = st.lists(state, max_size=3, unique_by=lambda s: s.name)
     locals_ = tuples(st.tuples(names, node))
@@ -133,18 +135,18 @@ def kernels(draw):
     stores = tuples(st.builds(Store, names, node, st.booleans(), st.none() | axes), 2)
     loops = tuples(st.builds(Loop, scans(node), stores, stores), 2)
     roles = tuples(st.tuples(axes, st.sampled_from(["full", "grid"])), 2)
-    return draw(st.builds(Kernel, names, st.text(max_size=8), loops, stores, roles))
+    return draw(st.builds(Kernel, names, st.text(max_size=8), loops, stores, roles, st.booleans()))
 
 
-extents = st.sampled_from(["chunk", "sequence", "token", "pair"])
+extents = st.sampled_from(["chunk", "sequence", "token", "pair", "segment"])
 owners = st.sampled_from(["own", "saved", "given"])
-buffers = st.builds(Buffer, names, axes, axes, extents, st.sampled_from(["float32", "product"]), owners)
+buffers = st.builds(Buffer, names, axes, axes, extents, st.sampled_from(["float32", "product", "wide"]), owners)
 plans = st.builds(KernelPlan, names, forms, tuples(leaves), tuples(results), tuples(buffers), tuples(kernels(), 2))
 everything = st.one_of(mixers(), operator_programs(), pair_programs(), tile_programs(), plans)
 
 # The fields that the strategies above fill in: a new field of an IR class must be added to them, and to the text.
 FIELDS = {
-    Declaration: "kind name dims range span",
+    Declaration: "kind name dims range span group",
     State: "name dims initial update span log",
     Mixer: "name declarations states output output_dims names source spans",
     Diagonal: "log sign",
@@ -169,6 +171,6 @@ FIELDS = {
     Buffer: "name rows cols extent dtype owner",
     Store: "target value transposed summed",
     Loop: "scan stores final_stores",
-    Kernel: "name formula loops stores roles",
+    Kernel: "name formula loops stores roles in_segments",
     KernelPlan: "name form leaves results buffers kernels",
 }

@@ -189,7 +189,7 @@ BROKEN = [
     (TILES, 'kind="token" name="g"', 'kind="token" name="f"', "has no token f to load"),
     (TILES, "leaf token g : @C x K", "leaf token g : @C x V", "token g is @C x V"),
     (TILES, 'block="row" kind="token"', 'block="col" kind="token"', "only the quadratic form visits other chunks"),
-    (TILES, 'block="row" kind="token"', 'block="up" kind="token"', "a block is row, col, past or split"),
+    (TILES, 'block="row" kind="token"', 'block="up" kind="token"', "a block is row, col, past, split or segment"),
     (TILES, 'kind="token"', 'kind="tokens"', "has no attribute block"),
     (TILES, 'kind="carried" name="S"', 'kind="carried" name="Z"', "has no carried Z to load"),
     (TILES, "carry S : 1 x K", "carry S : K x 1", "carry S is K x 1"),

@@ -1,5 +1,6 @@
 """Inputs with fewer heads than the output give what the same heads repeated give, and the sum of their gradients."""
 
+import re
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 import torch
 
 import smir
+from smir.ir.parser import parse_ir
+from smir.ir.printer import print_ir
+from smir.ir.verify_mixer import verify_mixer
 from tests.sizes.cases import CHUNK, error, mixer
 
 HEADS = 4
@@ -55,3 +59,90 @@ def test_groups_are_repeated_heads(position: int, name: str) -> None:
 def test_all_groups_in_all_forms(name: str, group: str) -> None:
     for form in mixer(name).forms:
         check(name, group, form)
+
+
+DECLARED = """mixer declared
+  input q: K
+  input k: K heads H/2
+  input v: V heads H/G
+  input g: scalar heads H/G in [-inf, 0]
+  input b: scalar heads 1 in [0, 1]
+  state S: K, V
+  S[t] = exp(g[t]) * S[t-1] + b[t] * (k[t] @ v[t].T)
+  y[t] = S[t].T @ q[t]
+"""
+NOTHING_SAID = re.sub(r" heads \S+", "", DECLARED)
+
+
+@pytest.mark.parametrize("form", ["step", "chunked"])
+def test_declared_groups_are_repeated_heads(form: str) -> None:
+    """Against a spec that says nothing, which is given the repeated heads."""
+    own, other = (smir.compile(text, form=form, chunk=CHUNK) for text in (DECLARED, NOTHING_SAID))
+    drawn = smir.sample(own.spec, B=2, T=2 * CHUNK + 1, H=HEADS, sizes={"G": 4}, seed=3)
+    assert {n: a.shape[2] for n, a in drawn.items()} == {"q": 4, "k": 2, "v": 1, "g": 1, "b": 1}
+    leaves = {n: torch.tensor(a, requires_grad=True) for n, a in drawn.items()}
+    y, expected = own(**leaves), other(**{n: _repeated(t, t.shape[2]) for n, t in leaves.items()})
+    assert error(y.detach(), expected.detach()) <= 1e-12
+    found, truth = (torch.autograd.grad(r.square().sum(), list(leaves.values())) for r in (y, expected))
+    for n, mine, theirs in zip(leaves, found, truth, strict=True):
+        assert mine.shape == leaves[n].shape and error(mine, theirs) <= 1e-10, n
+
+
+def test_declared_groups_are_verified_in_all_forms() -> None:
+    report = smir.compile(DECLARED.replace("H/2", "H/3")).verify(gradients=True)
+    assert report.passed and report.sizes["H"] == 3
+
+
+WRONG = {
+    "a number": ({"k": 4}, "argument k has 4 of 4 heads, and is declared `heads H/2`"),
+    "one for all": ({"b": 2}, "argument b has 2 of 4 heads, and is declared `heads 1`"),
+    "a name": ({"v": 1}, "argument g has 2 of 4 heads, .* and G is 4 in argument v"),
+    "not in groups": ({"k": 3}, "argument k has 3 heads and q 4"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_other_heads_than_declared_are_refused(case: str) -> None:
+    counts, message = WRONG[case]
+    own = smir.compile(DECLARED)
+    given = smir.sample(own.spec, H=HEADS)
+    given |= {n: np.repeat(given[n][:, :, :1], count, 2) for n, count in counts.items()}
+    with pytest.raises(smir.ArgumentError, match=message) as caught:
+        own(**given)
+    assert caught.value.hint
+
+
+def test_heads_that_make_no_groups() -> None:
+    own = smir.compile(DECLARED)
+    with pytest.raises(smir.ArgumentError, match="3 heads, of which k has H/2"):
+        smir.sample(own.spec, H=3)
+    alone = {n: a[:, :, 0] for n, a in smir.sample(own.spec, H=2).items()}
+    with pytest.raises(smir.ArgumentError, match="has 1 of 1 heads"):
+        own(**alone)
+
+
+def test_a_layer_projects_to_the_declared_heads() -> None:
+    layer = smir.nn.Mixer(DECLARED, d_model=16, heads=4, sizes={"G": 4})
+    found = layer.arguments(torch.randn(2, 5, 16))
+    assert {n: a.shape[2] for n, a in found.items()} == {"q": 4, "k": 2, "v": 1, "g": 1, "b": 1}
+    assert layer.vectors is not None and layer.vectors.weight.shape[0] == 4 * (4 + 2 + 1) and "G=4" in repr(layer)
+    layer(torch.randn(2, 5, 16)).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in layer.parameters())
+    with pytest.raises(smir.ArgumentError, match="3 heads, of which k has H/2"):
+        smir.nn.Mixer(DECLARED, d_model=12, heads=3)
+
+
+def test_the_mixers_text_keeps_its_groups() -> None:
+    spec = smir.compile(DECLARED).spec
+    assert parse_ir(print_ir(spec)) == spec and "input g : scalar group=G in [-inf, 0.0]" in print_ir(spec)
+    for group in ("K/2", "K*V", "0", "1/2"):
+        with pytest.raises(smir.IRError, match="a group of heads is a name or a whole number"):
+            verify_mixer(parse_ir(print_ir(spec).replace("group=2", f"group={group}")))
+    with pytest.raises(smir.IRError, match="only an input"):
+        verify_mixer(
+            parse_ir(
+                print_ir(spec)
+                .replace("input k : K", "param k : K")
+                .replace('k = input() name="k" offset=0 : K x 1 @step', 'k = param() name="k" : K x 1 @const')
+            )
+        )

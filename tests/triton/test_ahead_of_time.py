@@ -8,7 +8,7 @@ from smir.errors import BackendError
 from tests.triton.classes import LIBRARY, forms, marked
 from tests.triton.conftest import Submit
 from tests.triton.specs import SPECS
-from tests.triton.work import backward_resources, resources
+from tests.triton.work import backward_resources, exchanges, resources
 
 # One spec for each transition class.
 CLASSES = ["linear_attention", "scalar_decay", "gla", "dfw", "delta_rule", "kda"]
@@ -112,6 +112,13 @@ def test_library_in_float32(compiled: Submit, name: str, form: str) -> None:
 def test_every_operation_and_layout(compiled: Submit, name: str, form: str) -> None:
     """Small sizes, so that all axes are padded, in float32."""
     assert compiled(resources, SPECS[name], form, "sm_90", 12, "float32", 16).result()
+
+
+def test_scans_stay_within_threads(compiled: Submit) -> None:
+    """Each thread holds whole columns of a chunk, forward and backward: it asks no other for anything."""
+    found = compiled(exchanges, "hgrn", "sm_90", 128).result()
+    assert len(found) == 6
+    assert not any(found.values()), found
 
 
 def test_unknown_target_is_refused(compiled: Submit) -> None:

@@ -9,6 +9,7 @@ import pytest
 import smir
 from smir.backends.triton_gpu.emit import emit
 from smir.backends.triton_gpu.facts import Facts
+from smir.derivatives import training_plan
 from smir.errors import IRError
 from smir.ir import tile
 from smir.ir.graph import Node
@@ -33,7 +34,7 @@ def plan_of(value: Node, name: str = "k", kernel: str = "output") -> KernelPlan:
 
 def test_one_file_per_kernel_and_a_launcher() -> None:
     printed = sources("delta_rule")
-    assert set(printed) == {*PARTS, "prep.py", "carry_S.py", "output.py"}
+    assert set(printed) == {*PARTS, "level_weights.py", "prep.py", "carry_S.py", "output.py"}
     for name, text in printed.items():
         ast.parse(text, name)
 
@@ -43,7 +44,7 @@ def test_packages_need_torch_and_triton_only(name: str) -> None:
     for form in smir.compile(name).compilation.plans:
         for text in sources(name, form).values():
             imported = {m.group(1) for m in re.finditer(r"^(?:import|from) ([\w.]+)", text, re.M)}
-            assert {i.split(".")[0] for i in imported} <= {"", "os", "torch", "triton"}
+            assert {i.split(".")[0] for i in imported} <= {"", "functools", "os", "torch", "triton"}
 
 
 @pytest.mark.parametrize("name", ["gla", "kda", "lion_s"])
@@ -81,13 +82,24 @@ def test_masks_are_left_out_where_sizes_are_exact() -> None:
 def test_all_levels_share_one_run_time_loop() -> None:
     text = sources("dplr")["prep.py"]
     assert text.count("for level in range(LEVELS):") == 1
-    assert text.count("weighted_level_product(") == 2 and text.count("= level_distance(") == 1
+    assert text.count("weighted_level_product(") == 2 and text.count("= pair_distance(") == 1
 
 
 def test_a_read_before_the_update_needs_one_distance() -> None:
     """Keys' distances are the same for exclusive queries, so that both share the queries' weights."""
     text = sources("rwkv6")["shared.py"]
-    assert text.count("= level_distance(") == 1 and "suffix, clamped_w, level)" in text
+    assert text.count("= pair_distance(") == 1 and "suffix, clamped_w, level, PARTS=PARTS)" in text
+
+
+def test_gradients_of_a_mixed_tile_are_weighted_once() -> None:
+    """Queries' and keys' gradients are the rows of one product, the distances' are that times the tile itself."""
+    mixer = smir.compile("gla")
+    plan = training_plan(mixer.compilation, "chunked", frozenset("qkvg")).backward
+    text = emit(plan)["output.py"]
+    loop = text[text.index("for level in range(LEVELS):") :].split("tl.store(")[0]
+    assert loop.count("tl.dot(") == 1 and loop.count("* exp_clamped_g_distance") == 2
+    assert "product * picked," in loop and loop.count("level_rows(product, level, ODD=") == 2
+    assert "tl.zeros((CHUNK, BLOCK_K), tl.float32)\n    for" in text and "d_q += level_rows(" in loop
 
 
 def test_the_unit_step_has_no_matrix_products() -> None:

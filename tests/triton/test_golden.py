@@ -28,7 +28,6 @@ RUNS = [(name, case, form) for name in names() for case in cases(name) for form 
     ("name", "case", "form"), [r if r in ALWAYS else pytest.param(*r, marks=pytest.mark.full) for r in RUNS]
 )
 def test_golden_vectors(interpreted: Submit, name: str, case: str, form: str) -> None:
-    """Beyond the budget, but not twice what the last bit of the arguments changes, is where a denominator cancels."""
     assert not interpreted(golden_excess, name, case, form).result()
 
 

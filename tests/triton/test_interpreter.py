@@ -65,12 +65,31 @@ def test_sizes_without_padding(interpreted: Submit, name: str, form: str) -> Non
     assert_close(interpreted, SPECS[name], form, EXACT)
 
 
+# Four segments of two chunks, of which the last has none, and tokens are missing in the one before it.
+SEGMENTED = Case(T=85, H=1, segments=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "form"),
+    [("hgrn", "scan"), *(pytest.param(n, "chunked", marks=pytest.mark.full) for n in ("mlstm", "abc"))],
+)
+def test_walks_cut_into_segments(interpreted: Submit, name: str, form: str) -> None:
+    assert_close(interpreted, name, form, SEGMENTED)
+
+
 # ---- gradients --------------------------------------------------------------------------------------------------
 
 
 def assert_gradients_close(interpreted: Submit, spec: str, form: str, case: Case) -> None:
     errors = interpreted(compare_gradients, spec, form, known_sizes(spec, case)).result()
     assert len(errors) >= 2 and max(errors.values()) < FACTOR, errors
+
+
+@pytest.mark.parametrize(
+    "name", ["scalar_decay", *(pytest.param(n, marks=pytest.mark.full) for n in ("gla", "lion_s", "gated_delta_rule"))]
+)
+def test_gradients_of_walks_cut_into_segments(interpreted: Submit, name: str) -> None:
+    assert_gradients_close(interpreted, name, "chunked", SEGMENTED)
 
 
 @pytest.mark.parametrize("name", CLASSES)

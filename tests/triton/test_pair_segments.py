@@ -8,7 +8,7 @@ import smir
 from smir.backends.triton_gpu.emit import emit
 from tests.passes.pair_specs import QKV, text_of
 from tests.triton.conftest import Submit
-from tests.triton.pair_segments import compare_divided, compare_segments
+from tests.triton.pair_segments import compare_divided, compare_fixed, compare_segments
 from tests.triton.test_interpreter import FACTOR
 
 # Positions that count, of which the last are kept; the other specs are in full runs.
@@ -30,6 +30,12 @@ def test_segments_are_the_whole(interpreted: Submit, spec: str) -> None:
 @pytest.mark.parametrize("spec", ["softmax_gqa", *(pytest.param(s, marks=pytest.mark.full) for s in FULL)])
 def test_programs_that_share_a_past(interpreted: Submit, spec: str) -> None:
     assert interpreted(compare_divided, spec, (37, 1, 3)).result() < FACTOR
+
+
+@pytest.mark.parametrize("divided", [False, True])
+@pytest.mark.parametrize("spec", [TURNING, *(pytest.param(s, marks=pytest.mark.full) for s in (*QUICK[:-1], *FULL))])
+def test_memory_whose_tokens_are_counted_on_the_device(interpreted: Submit, spec: str, divided: bool) -> None:
+    assert interpreted(compare_fixed, spec, divided).result() < FACTOR
 
 
 def test_a_growing_past_needs_no_other_kernel() -> None:

@@ -13,6 +13,7 @@ from smir.backends.triton_gpu.cache import content_hash, import_package, write_p
 from smir.backends.triton_gpu.options import default_chunk, default_options
 from smir.backends.triton_gpu.padding import COLS, PaddingOf
 from smir.backends.triton_gpu.runtime import run_triton
+from smir.derivatives import training_plan
 from smir.errors import BackendError
 from smir.ir import tile
 from smir.ir.kernel import KernelPlan
@@ -59,13 +60,29 @@ def test_options_are_deterministic_and_follow_sizes() -> None:
     small, large = (default_options(plan("gla"), {"K": size, "V": size}) for size in (16, 128))
     assert small == default_options(plan("gla"), {"K": 16, "V": 16})
     assert small["output"] == {"BLOCK_V": 16, "num_warps": 4, "num_stages": 2}
-    assert large["output"] == {"BLOCK_V": 64, "num_warps": 4, "num_stages": 2}
-    assert small["shared"]["num_warps"] == 4 and large["shared"]["num_warps"] == 8, "the scores' tiles are large"
+    assert large["output"] == {"BLOCK_V": 128, "num_warps": 4, "num_stages": 2}, "each block makes the scores again"
+    wanted = frozenset("q k v g beta".split())
+    backward = default_options(training_plan(smir.compile("kda").compilation, "chunked", wanted).backward)
+    assert backward["gather"]["num_warps"] == 8, "the results fill the registers of four warps"
+    assert backward["output"]["BLOCK_K"] == 32, "more is alive at once than registers hold"
 
 
 def test_states_with_a_whole_axis_get_narrow_blocks() -> None:
     assert default_options(plan("delta_rule"))["carry_S"]["BLOCK_V"] == 32
     assert default_options(plan("linear_attention"))["carry_S"]["BLOCK_V"] == 64
+    assert default_options(plan("rwkv7"))["carry_S"]["BLOCK_V"] == 64, "one program fits onto a multiprocessor anyway"
+
+
+def test_scans_get_threads_that_hold_whole_columns() -> None:
+    """Two columns each of a warp; lanes of matrices in wider blocks, and fewer a thread where much is alive."""
+    hgrn = default_options(plan("hgrn", "scan"), {"D": 2048}, chunk=16)
+    assert set(map(str, hgrn.values())) == {str({"BLOCK_D": 64, "num_warps": 1, "num_stages": 2})}
+    mamba, sizes = smir.compile("mamba1").compilation, {"D": 2048, "N": 16}
+    output = default_options(mamba.plans["scan"], sizes, chunk=16)["output"]
+    assert output == {"BLOCK_D": 32, "num_warps": 4, "num_stages": 2}
+    backward = training_plan(mamba, "scan", frozenset("u delta B C A D".split())).backward
+    assert default_options(backward, sizes, chunk=16)["output"]["BLOCK_D"] == 16
+    assert default_options(plan("qrnn", "scan"), {"D": 128}, chunk=16)["output"]["num_warps"] > 1, "it has products"
 
 
 def test_wide_float32_tiles_get_short_chunks() -> None:
