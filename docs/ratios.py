@@ -45,7 +45,7 @@ def _lines(name: str, row: Row, tokens: tuple[int, int], rows: Rows, ceilings: F
     for who in peers or ("",):
         theirs = peers.get(who)
         note = f" ({row.note})" if row.note and who == row.rival else ""
-        cells = [name, f"{tokens[0]} x {tokens[1]}", f"`{who}`{note}" if who else "", _both(ours)]
+        cells = [_with_sizes(name, row), f"{tokens[0]} x {tokens[1]}", f"`{who}`{note}" if who else "", _both(ours)]
         cells += [_both(theirs), _ratio(theirs, ours)] if theirs else ["", ""]
         wanted = _wanted(row) if who == row.rival else ""
         yield (*cells, wanted, close, _memory(ours), _memory(theirs) if theirs else "")
@@ -108,6 +108,11 @@ def _scaling(sweep: str, label: Callable[[Found], str], about: str) -> str:
 def _timed(rows: Rows, name: str, who: str, tokens: tuple[int, int]) -> Found | None:
     return next((r for r in rows if (r["row"], r["who"]) == (name, who) and "both_ms" in r
                  and (r["batch"], r["tokens"]) == tokens), None)  # fmt: skip
+
+
+def _with_sizes(name: str, row: Row) -> str:
+    sizes = ", ".join(f"{dim} = {size}" for dim, size in row.sizes.items())
+    return f"{name} ({sizes})" if sizes and name == row.spec else name
 
 
 def _limit(least: Mapping[str, float], ceilings: Mapping[str, float]) -> float:

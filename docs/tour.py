@@ -69,7 +69,7 @@ def numpy_program() -> str:
     """The arithmetic of the numpy program, without its docstring and the functions it brings along."""
     text = compiled(SHOWN).source("numpy")
     left_out = "    # ... (sizes, and the inputs cut into chunks)\n"
-    return fenced(left_out + excerpt(text, "    # carry_S:", "    y = np.broadcast_to"), "python")
+    return fenced(left_out + excerpt(text, "    # prep_output:", "    y = np.broadcast_to"), "python")
 
 
 # ---- other mixers, one thing each -------------------------------------------------------------------------------

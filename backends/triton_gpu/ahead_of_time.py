@@ -181,9 +181,7 @@ def compile_launch(name: str, kernel: Any, keywords: dict[str, Any], target: str
     """Compiles one launch; Triton keeps it, so that the launch itself finds it. Raises BackendError."""
     key = launch_key(name, kernel, keywords, target)
     if key not in _DONE:
-        names = {p.name for p in kernel.params}
-        options = {k: v for k, v in keywords.items() if k not in names}
-        _DONE[key] = _resources(name, _compiled(name, _given_source(kernel, keywords), options, target), target)
+        _DONE[key] = _resources(name, compiled_kernel(name, kernel, keywords, target), target)
     return _DONE[key]
 
 
@@ -206,16 +204,15 @@ _DONE: dict[str, Resources] = {}
 
 def machine_code(name: str, kernel: Any, keywords: Mapping[str, Any], target: str) -> str:
     """The text that one launch is assembled from: PTX or AMD's assembly. Raises BackendError."""
-    names = {p.name for p in kernel.params}
-    options = {k: v for k, v in keywords.items() if k not in names}
-    assembly = _compiled(name, _given_source(kernel, keywords), options, target).asm
-    return str(assembly["amdgcn" if target.startswith("gfx") else "ptx"])
+    return str(compiled_kernel(name, kernel, keywords, target).asm["amdgcn" if target.startswith("gfx") else "ptx"])
 
 
-def _compiled(name: str, source: Any, options: Mapping[str, Any], target: str) -> Any:
-    """What Triton makes of a kernel."""
+def compiled_kernel(name: str, kernel: Any, keywords: Mapping[str, Any], target: str) -> Any:
+    """What Triton makes of one launch, with all its texts in `asm`. Raises BackendError."""
     import triton
 
+    names = {p.name for p in kernel.params}
+    options, source = {k: v for k, v in keywords.items() if k not in names}, _given_source(kernel, keywords)
     try:
         with triton.knobs.amd.scope():
             # the pass that transposes inside threads refuses some products of tiles of 64 rows (Triton 3.6)

@@ -8,6 +8,7 @@ from smir.backends.triton_gpu.emit_levels import level_operands, print_joint_pro
 from smir.backends.triton_gpu.facts import block_name
 from smir.backends.triton_gpu.frame import over
 from smir.backends.triton_gpu.precise import is_precise
+from smir.backends.triton_gpu.read_ahead import read_ahead, reads_ahead
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
 from smir.errors import IRError
 from smir.ir.graph import Node
@@ -25,6 +26,8 @@ ROW_BY_COL = "row[:, None] {} row[None, :]"
 def _load(p: "TilePrinter", n: Node) -> Text:
     if n["kind"] == CARRIED:
         return p.know(n, print_initial(p, p.constants[n]))
+    if reads_ahead(p, n):
+        return read_ahead(p, n)
     loaded = p.frame.load(n)
     return Text(loaded if n in p.raw or p.keeps_type(n) else f"{loaded}.to(tl.float32)")
 

@@ -58,6 +58,7 @@ class TilePrinter:
         self.inside: list[Set[Node]] = []
         self.wanted: dict[Node, str] = {}
         self.constants: dict[Node, Carry] = {}
+        self.next_tile = ""
         self.joint: dict[Node, tuple[JointProduct, str]] = {}
         self.distances: dict[Node, Distance] = {}
         self.joint_rows: dict[JointProduct, str] = {}
@@ -119,6 +120,10 @@ class TilePrinter:
         """A statement in the block of the value being printed."""
         self.blocks[self._depth].add(text)
 
+    def before(self, text: str) -> None:
+        """A statement before the loop of the value being printed."""
+        self.blocks[self._depth - 1].add(text)
+
     # ---- values -------------------------------------------------------------------------------------------------
 
     def value(self, node: Node) -> Text:
@@ -179,7 +184,8 @@ class TilePrinter:
     # ---- operands -----------------------------------------------------------------------------------------------
 
     def operand(self, node: Node, contracted: int, other: Node) -> str:
-        """A tile in the type of products (a precise one in float32), zero in the padding of its contracted side (0 rows, 1 columns)."""
+        """A tile in the type of products, a precise one in float32; zero in the padding of its contracted side (0 rows,
+        1 columns)."""
         if self._adds_padding(node, contracted, self.padding(other, 1 - contracted)):
             text = self.masked(node, contracted, 0.0)
         elif node.op == "transpose" and node.args[0] in self.raw:

@@ -37,9 +37,10 @@ from smir.ir.tile_program import SCAN, Carry, Result
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 HELPERS = (
     "cross_pairs edge_row exp fold_inner fold_outer larger level_mask level_product level_rows level_running_sum "
-    "logaddexp mirrored next_level pair_collect pair_distance pick_rows place_row precise_product rotate running_sum running_sum_column "
-    "running_sum_transposed same_pair scan_columns_back scan_rows scanned_sum segment_sum shift_columns shift_rows "
-    "sigmoid smaller spread_inner spread_outer tanh turn_pairs unit_inverse weighted_level_product widen"
+    "logaddexp mirrored next_level pair_collect pair_distance pick_rows place_row precise_product rotate running_sum "
+    "running_sum_column running_sum_transposed same_pair scan_columns_back scan_rows scanned_sum segment_sum "
+    "shift_columns shift_rows sigmoid smaller spread_inner spread_outer tanh turn_pairs unit_inverse "
+    "weighted_level_product widen"
 ).split()
 FIXED = frozenset(
     "time heads chunks CHUNK LEVELS PRODUCT WIDE PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk "
@@ -189,6 +190,13 @@ class Frame:
             base = self._strided(node["name"], kind, rows, cols)
             return self._read(self._tile_address(base, node["name"], rows, cols), self._masks(rows, cols, None))
         raise IRError(f"a kernel can't load a {kind} tile")
+
+    def load_tile(self, node: Node, tile: str, condition: str = "") -> str:
+        """The expression that loads a buffer's tile of the chunk of this number, or zeros but for a condition."""
+        rows, cols = node.type.rows, node.type.cols
+        address = self._dense(self._pointer(BUFFER_SYMBOL, node["name"]), tile, rows, cols, False)
+        masks = [condition and f"({condition})", self._masks(rows, cols, None)]
+        return self._read(address, " & ".join(filter(None, masks)))
 
     def load_initial(self, carry: Carry) -> tuple[str, str]:
         """The parameter of a carry's initial state and the expression that loads it."""

@@ -301,7 +301,8 @@ def _result_memory(plan: KernelPlan, r: Result, facts: Facts) -> str:
     like = r.tensor.removeprefix("d_")
     known = r.tensor != Y and any(leaf.name == like for leaf in tensors(plan))
     kind = f"{symbols(plan)[INPUT, like]}.dtype" if known else "dtype" if r.tensor == Y else "torch.float32"
-    kind = "torch.float32" if _blocks(plan, r) or _grouped(r, facts) else kind
+    summand = sum(other.tensor == r.tensor for other in plan.results) > 1
+    kind = "torch.float32" if summand or _blocks(plan, r) or _grouped(r, facts) else kind
     make = "zeros" if r.offset else "empty"
     shape = ["batch", "time", "heads", *_blocks(plan, r), *map(_extent, result_axes(r))]
     return f"torch.{make}({', '.join(shape)}, dtype={kind}"

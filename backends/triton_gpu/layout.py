@@ -15,8 +15,20 @@ def wrapped(line: str) -> str:
     if end - start < 2:
         return line
     indent = line[: len(line) - len(line.lstrip())]
-    arguments = "".join(f"{indent}{INDENT}{a.strip()},\n" for a in _split(line[start + 1 : end]))
+    inner = indent + INDENT
+    arguments = "".join(f"{inner}{_broken(a.strip(), inner)},\n" for a in _split(line[start + 1 : end]))
     return f"{line[: start + 1]}\n{arguments}{indent}{line[end:]}"
+
+
+def _broken(argument: str, indent: str) -> str:
+    """An argument, before the last sign of its sum that fits on a line broken if it is too wide."""
+    if len(indent) + len(argument) < WIDTH:
+        return argument
+    depth, cut = 0, 0
+    for i, c in enumerate(argument[: WIDTH - len(indent)]):
+        depth += (c in _OPEN) - (c in _CLOSE)
+        cut = i if depth == 0 and argument.startswith(" + ", i) else cut
+    return f"{argument[:cut]}\n{indent}{argument[cut + 1 :]}" if cut else argument
 
 
 def _longest_call(line: str) -> tuple[int, int]:

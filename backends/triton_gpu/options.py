@@ -8,11 +8,12 @@ import math
 from collections.abc import Iterable, Mapping
 
 from smir.backends.triton_gpu.facts import SMALLEST_BLOCK, block_name, padded
+from smir.backends.triton_gpu.walk_options import walk_choice, writes_output
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
 from smir.ir.live import peak_elements
-from smir.ir.tile import BUFFER, CHUNK, ONE, PARAM, PAST_CHUNK, SIZELESS, TOKEN, axis_parts
+from smir.ir.tile import BUFFER, CHUNK, LEVEL_OPS, ONE, PARAM, PAST_CHUNK, SIZELESS, TOKEN, axis_parts
 from smir.ir.tile_program import CHUNKED, SCAN, STEP
 
 DEFAULT_CHUNK, WIDE_CHUNK, SCAN_CHUNK = 64, 32, 16
@@ -25,6 +26,8 @@ NOMINAL_SIZE = 128
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
 # Elements in float32 that fill the registers of four warps.
 FULL_ELEMENTS = 32 << 10
+# Elements computed by one kernel and alive at once, operands loaded for products left out, from which four spill.
+COMPUTED_ELEMENTS = 44 << 10
 # Elements alive at once from which a kernel gets narrower blocks; what narrower blocks have to save.
 ALIVE_ELEMENTS, NARROWER = 52 << 10, 0.85
 # The same for kernels over pairs of chunks, whose every block computes all scores again.
@@ -105,20 +108,32 @@ def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes
         blocks = _fitting_blocks(kernel, blocks, sizes, weight)
     elif not kernel.sequential:
         blocks = _pair_blocks(kernel, blocks, sizes, weight)
+    stages = 2
+    if sizes[CHUNK] > 1 and writes_output(kernel) and not any(n.op == "scan" for n in walk(kernel.roots())):
+        whole = {axis: _block(axis, sizes) for axis in blocks}
+        blocks, stages = walk_choice(kernel, whole, lambda n, cut: _elements(n, cut, sizes), weight)
     warps = _warps(kernel, blocks, sizes, weight) * 32 // lanes
-    return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": 2}
+    return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": stages}
 
 
 def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], weight: int) -> int:
-    """Four warps, unless what a kernel must hold fills their registers: its results, or parameters beside a state."""
+    """Four warps, unless what a kernel must hold fills their registers: its results and the operands that it splits,
+    values that it computes at one time, or parameters beside a state.
+
+    In a loop over levels eight warps wait for each other more often than four spill.
+    """
     nodes = list(walk(kernel.roots()))
     if kernel.sequential:
         kept = sum(_elements(n, blocks, sizes) for n in nodes if _is_param(n))
         tokens = kept + weight * sum(_elements(n, blocks, sizes) for n in nodes if n.op not in FREE)
         single = sizes[CHUNK] == 1 and tokens >= FULL_ELEMENTS
         return 16 if kept >= FULL_ELEMENTS else 8 if single else 4
-    results = weight * sum(_elements(s.value, blocks, sizes) for s in kernel.stores)
-    return 8 if results >= FULL_ELEMENTS else 4
+    # 16-bit products hold a precise operand and what rounding takes from it
+    split = [n for n in nodes if n.op == "precise" and weight == 1]
+    held = weight * sum(_elements(n, blocks, sizes) for n in (*(s.value for s in kernel.stores), *split))
+    computed = weight * peak_elements(kernel.roots(), lambda n: 0 if n.op in FREE else _elements(n, blocks, sizes))
+    in_levels = any(n.op in LEVEL_OPS for n in nodes)
+    return 8 if held >= FULL_ELEMENTS or (computed >= COMPUTED_ELEMENTS and not in_levels) else 4
 
 
 def _state_width(kernel: Kernel, sizes: Mapping[str, int]) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from math import prod
 
 from smir.ir.dims import Dim
-from smir.ir.kernel import KernelPlan
-from smir.ir.tile import ONE, axis_parts
+from smir.ir.kernel import Kernel, KernelPlan
+from smir.ir.tile import CHUNK, ONE, axis_parts
 from smir.ir.tile_program import SEGMENTS_BEFORE
 
 SEGMENTS, OWN_SEGMENT, VISITED = "segments", "segment", "visited_segment"
@@ -40,7 +40,8 @@ def segment_count(plan: KernelPlan, sizes: Mapping[str, int], heads: int, tokens
     The size of the batch has no say: a row's result doesn't depend on what else is computed.
     """
     carries = [c for k in plan.kernels if k.sequential for loop in k.loops for c in loop.scan.carries]
-    largest = max((_size(c.rows, sizes) * _size(c.cols, sizes) for c in carries), default=1)
+    known = {**sizes, CHUNK: chunk, ONE: 1}
+    largest = max((_size(c.rows, known) * _size(c.cols, known) for c in carries), default=1)
     programs = max(1, NOMINAL_TOKENS // tokens) * heads * -(-largest // BLOCK_ELEMENTS)
     if programs > STARVING:
         return 1
@@ -49,7 +50,7 @@ def segment_count(plan: KernelPlan, sizes: Mapping[str, int], heads: int, tokens
 
 
 def _size(axis: str, sizes: Mapping[str, int]) -> int:
-    return prod(1 if part == ONE else sizes.get(part) or Dim.parse(part).size(sizes) for part in axis_parts(axis))
+    return prod(sizes.get(part) or Dim.parse(part).size(sizes) for part in axis_parts(axis))
 
 
 def segment_index() -> list[str]:
@@ -61,6 +62,16 @@ def segment_index() -> list[str]:
         "first_chunk = tl.minimum(segment * segment_chunks, chunks)",
         "past_last_chunk = tl.minimum(first_chunk + segment_chunks, chunks)",
     ]
+
+
+def first_chunk(kernel: Kernel) -> str:
+    """The first one of the chunks that a sequential kernel's program visits."""
+    return "first_chunk" if kernel.in_segments else "0"
+
+
+def last_chunk(kernel: Kernel) -> str:
+    """The last one of them; less than the first where there are none."""
+    return "past_last_chunk - 1" if kernel.in_segments else "chunks - 1"
 
 
 def chunk_loop(order: str) -> tuple[str, Definitions]:

@@ -11,7 +11,7 @@ from smir.ir.graph import Node, reaches, walk
 from smir.ir.interval import INF, REAL, Interval, point
 from smir.ir.mixer import Declaration
 from smir.ir.ops import POINTWISE
-from smir.ir.tile import CARRIED, MAX, PARAM, PAST, SUM, TOKEN
+from smir.ir.tile import CARRIED, MAX, ONE, PARAM, PAST, SUM, TOKEN
 from smir.ir.tile_program import STEP, Carry, TileProgram
 from smir.passes.analysis.exports import opened_exports
 from smir.passes.analysis.maxima import never_positive
@@ -142,8 +142,14 @@ def _interval(node: Node, args: list[Interval]) -> Interval:
     if node.op == "level_mask":
         return args[0].union(ZERO)
     if node.op == "dot":
-        return _sums(args[0] * args[1], empty=False)
+        return Interval(0.0, INF) if _is_length(node) else _sums(args[0] * args[1], empty=False)
     return REAL
+
+
+def _is_length(node: Node) -> bool:
+    """Whether this is x^T x of a column."""
+    left, right = node.args
+    return left.op == "transpose" and left.args[0] is right and right.type.cols == ONE
 
 
 def _scanned(kind: str, decay: Interval, write: Interval, start: Interval) -> Interval:

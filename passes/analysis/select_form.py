@@ -27,7 +27,7 @@ class Machine:
     materialises: bool
     chunk: int = 64
     whole_quadratic: bool = False
-    scan_chunk: int = 32
+    scan_chunk: int = 16
 
     def chunk_of(self, form: str, tokens: int) -> int:
         """Tokens per chunk that this machine uses for a form at this length."""

@@ -1,5 +1,7 @@
 """Which values cross from one kernel to the next: store them, or recompute them from what they were made of.
 
+Numbers per token that a kernel makes on its way to something else are kept where later kernels would make them again.
+
 Costs are bytes at a nominal size. Storing a value costs its write and its read; recomputing it costs the bytes
 of its operands plus its operations at the rate that moves as many bytes in the same time on a current GPU.
 """
@@ -55,7 +57,7 @@ def _is_dear_column(node: Node) -> bool:
     if (node.type.rows, node.type.cols) != (CHUNK, ONE) or not is_heavy(node):
         return False
     work = sum(total_flops(n, size) for n in walk([node]) if n.args)
-    return 2 * elements(node, size) * ELEMENT_BYTES <= work / OPERATIONS_PER_BYTE
+    return bool(2 * elements(node, size) * ELEMENT_BYTES <= work / OPERATIONS_PER_BYTE)
 
 
 def stored_values(frontier: Iterable[Node]) -> list[Node]:

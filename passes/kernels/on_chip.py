@@ -15,15 +15,13 @@ from smir.ir.graph import Node, reaches, rebuild, substitute, walk
 from smir.ir.kernel import GRID, PER_CHUNK, SAVED, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.summands import all_stores, has_axis
 from smir.ir.tile import BUFFER, CHUNK, ONE, TOKEN, buffer
-from smir.ir.tile_program import CHUNKED
+from smir.ir.tile_program import CHUNKED, QUADRATIC
 from smir.ir.tile_program import OUTPUT as Y
 from smir.passes.analysis.tile_cost import elements, operands
 from smir.passes.kernels.axis_roles import assign_roles
 from smir.passes.kernels.buffer_types import with_buffer_types
 from smir.passes.kernels.crossing import is_heavy, size
-
-# Sums along a chunk: few elements come of them, and a loop would wait for each.
-SUMS = frozenset("sum cumsum reduce_max scan".split())
+from smir.passes.kernels.lines import differs, is_line
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ def on_chip(plan: KernelPlan) -> KernelPlan:
 
 def _place(plan: KernelPlan) -> _Place | None:
     output, results = plan.kernels[-1], plan.results
-    alone = plan.form == CHUNKED and len(results) == 1 and (results[0].name, results[0].kind) == (Y, TOKEN)
+    alone = plan.form in (CHUNKED, QUADRATIC) and len(results) == 1 and (results[0].name, results[0].kind) == (Y, TOKEN)
     if not alone or output.loops or len(output.stores) != 1:
         return None
     read = _loaded(output.roots())
@@ -72,10 +70,14 @@ def _carries_matrix(kernel: Kernel) -> bool:
 
 def _fused(plan: KernelPlan, place: _Place) -> KernelPlan | None:
     """None where the loop would need what a loop shouldn't make, or blocks that it can't be cut into."""
+    saved = {b.name for b in plan.buffers if b.owner == SAVED}
     made = [k for k in plan.kernels if not k.loops and _makes_blocks(plan, place, k)]
-    inlined = {s.target: s.value for k in made for s in k.stores if has_axis(s.value, place.axis)} | place.handed
+    again = {s.target: s.value for k in made for s in k.stores if not _is_shared(s.value, place.axis)}
+    inlined = {name: value for name, value in again.items() if name not in saved} | place.handed
     carried = [c.next for c in place.loop.scan.carries]
-    handed = {n: inlined[n["name"]] for n in walk([*place.output.roots(), *carried]) if _is_buffer(n, inlined)}
+    handed = {
+        n: inlined[n["name"]] for n in walk([*place.output.roots(), *carried]) if _is_buffer(n) and n["name"] in inlined
+    }
     values, nexts = [s.value for s in place.output.stores], carried
     for _ in handed:
         values, nexts = ([substitute(v, handed) for v in part] for part in (values, nexts))
@@ -85,7 +87,7 @@ def _fused(plan: KernelPlan, place: _Place) -> KernelPlan | None:
         v: buffer(f"{name}_value_{i}", v.type.rows, v.type.cols) for i, v in enumerate(_prepared(roots, place.axis))
     }
     values, nexts = ([substitute(n, fresh) for n in part] for part in (roots[: len(values)], roots[len(values) :]))
-    kernel = _kernel(place, values, nexts, {b.name for b in plan.buffers if b.owner == SAVED})
+    kernel = _kernel(place, values, nexts, saved)
     if kernel.role(place.axis) != GRID or not _takes_loaded(kernel, values):
         return None
     stores = [s for k in made for s in k.stores if s.target not in inlined]
@@ -98,13 +100,17 @@ def _fused(plan: KernelPlan, place: _Place) -> KernelPlan | None:
     return with_buffer_types(replace(plan, buffers=tuple(buffers), kernels=kernels))
 
 
+def _is_shared(value: Node, axis: str) -> bool:
+    """Whether a tile is the same for all blocks of the axis."""
+    return value.type.cols != ONE and not has_axis(value, axis)
+
+
 def _makes_blocks(plan: KernelPlan, place: _Place, kernel: Kernel) -> bool:
     """Whether it makes something along the axis of the blocks, for the loop alone."""
     targets = {s.target for s in kernel.stores}
     readers = [k for k in plan.kernels if targets & _loaded(k.roots())]
-    return any(has_axis(s.value, place.axis) for s in kernel.stores) and all(
-        k in (place.carry, place.output) for k in readers
-    )
+    own = any(not _is_shared(s.value, place.axis) for s in kernel.stores)
+    return own and all(k in (place.carry, place.output) for k in readers)
 
 
 def _parallel(name: str, stores: Iterable[Store]) -> tuple[Kernel, ...]:
@@ -145,15 +151,14 @@ def _prepared(roots: Iterable[Node], axis: str) -> list[Node]:
 
 
 def _is_dear(node: Node) -> bool:
-    """Whether it takes a product, or a sum along the chunk, and isn't made of something smaller that does."""
-    if node.op in ("transpose", "broadcast") or not _takes_time(node):
+    """Whether a loop would wait for it: a line, or a tile that takes a product and isn't spread from a smaller one."""
+    if is_line(node):
+        return differs(node) and not any(map(_is_buffer, (node, *node.args)))
+    if node.op in ("transpose", "broadcast"):
         return False
-    within = [a for a in node.args if _takes_time(a)]
-    return not within or any(elements(a, size) >= elements(node, size) for a in within) or node.op == "dot"
-
-
-def _takes_time(node: Node) -> bool:
-    return is_heavy(node) or any(n.op in SUMS for n in walk([node]))
+    heavy = [a for a in node.args if is_heavy(a)]
+    larger = node.op == "dot" or not heavy or any(elements(a, size) >= elements(node, size) for a in heavy)
+    return is_heavy(node) and larger
 
 
 def _takes_loaded(kernel: Kernel, values: list[Node]) -> bool:
@@ -190,13 +195,12 @@ def _moved_factors(left: Node, right: Node) -> Node:
 def _moved(plan: KernelPlan) -> int:
     """Elements of buffers that a chunk writes and reads."""
     sizes = {b.name: size(b.rows) * size(b.cols) for b in plan.buffers}
-    written = sum(n for name, n in sizes.items())
-    return written + sum(sizes[name] for k in plan.kernels for name in _loaded(k.roots()))
+    return sum(sizes.values()) + sum(sizes[name] for k in plan.kernels for name in _loaded(k.roots()))
 
 
 def _loaded(roots: Iterable[Node]) -> set[str]:
-    return {n["name"] for n in walk(roots) if n.op == "load" and n["kind"] == BUFFER}
+    return {n["name"] for n in walk(roots) if _is_buffer(n)}
 
 
-def _is_buffer(node: Node, names: Collection[str]) -> bool:
-    return node.op == "load" and node["kind"] == BUFFER and node["name"] in names
+def _is_buffer(node: Node) -> bool:
+    return node.op == "load" and node["kind"] == BUFFER

@@ -22,6 +22,8 @@ from smir.passes.kernels.buffer_types import with_buffer_types
 from smir.passes.kernels.crossing import columns_on_the_way, is_heavy, stored_values
 from smir.passes.kernels.cut_values import cut_values
 from smir.passes.kernels.fit_outputs import Part, fit_parts
+from smir.passes.kernels.lines import summed_lines
+from smir.passes.kernels.on_chip import on_chip
 from smir.passes.kernels.partition_pairs import has_pair_kernels, pair_plan
 from smir.passes.kernels.projections import with_projections
 from smir.passes.kernels.split_outputs import cut_outputs
@@ -93,7 +95,7 @@ class _Group:
 
 def partition(program: TileProgram) -> KernelPlan:
     """The kernels of any form. Raises IRError when scans need each other."""
-    return with_wide_divisors(partition_values(program)[0])
+    return with_wide_divisors(on_chip(partition_values(program)[0]))
 
 
 def partition_values(
@@ -289,8 +291,11 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
     stateful = reaches(nexts, unready.__contains__)
     frontier = [a for n in walk(nexts) if n in stateful for a in n.args if a not in stateful]
     frontier += [n for n in nexts if n not in stateful]
-    scanned = [v for v in dict.fromkeys(frontier) if v.type.rows == ONE and _scans(v)]
-    chosen = [v for v in (*scanned, *stored_values(v for v in frontier if v not in scanned)) if v not in b.stored]
+    rows = (v for v in dict.fromkeys(frontier) if v.type.rows == ONE)
+    scanned = [v for v in rows if any(n.op == "scan" for n in walk([v]))]
+    heavy = [*scanned, *stored_values(v for v in frontier if v not in scanned)]
+    lines = summed_lines(frontier, {*heavy, *b.stored}) if b.program.form == CHUNKED else []
+    chosen = [v for v in (*heavy, *lines) if v not in b.stored]
     if chosen:
         # all are computed at once, from what earlier kernels stored
         number, b.preps = b.preps, b.preps + 1
@@ -303,10 +308,6 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
         _in_pieces(b, name, outputs, b.cuts() if number and len(b.cuts()) > 1 else [])
         for o in outputs:
             b.keep(o.result.name, o.value)
-
-
-def _scans(value: Node) -> bool:
-    return any(n.op == "scan" for n in walk([value]))
 
 
 def _carry(b: _Builder, group: _Group, later: list[Node], outputs: Iterable[Output]) -> None:

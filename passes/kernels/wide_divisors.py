@@ -83,15 +83,11 @@ def _cancels(divisor: Node, values: Mapping[Node, Interval], small: set[str]) ->
         seen.add(node)
         if node.op == "load" and node["kind"] == BUFFER and node["name"] in small:
             return True
-        if node.op in _SUMS and values[node].lo < 0 < values[node].hi and not _sums_squares(node):
+        if node.op in _SUMS and values[node].lo < 0 < values[node].hi:
             return True
         if node.op in _THROUGH:
             stack.extend(node.args)
     return False
-
-
-def _sums_squares(node: Node) -> bool:
-    return node.op == "dot" and node.args[0] is tile.transpose(node.args[1])
 
 
 def _kernel_intervals(

@@ -33,7 +33,8 @@ class Convolver:
 
     def __call__(self, arrays: Arrays, states: Arrays) -> tuple[Arrays, Arrays]:
         """y `[B, T, H, *dims]` in the type of the convolutions (float32 or float64), and the final states."""
-        run = _Run(self.program, self.call, arrays, states)
+        # an array that several parts read is widened once, so that what they add to its gradient is rounded once
+        run = _Run(self.program, self.call, {name: _wide(x) for name, x in arrays.items()}, states)
         y = run.part(self.program.output, {r.name: run.read(r) for r in self.program.reads})
         return {OUTPUT: y}, _Final(lambda: self.sweep(arrays, states), [s.name for s in self.program.mixer.states])
 

@@ -114,8 +114,8 @@ _TABLE = (
     # The number itself. What is made of a widened one is in float64 until it is narrowed, in kernels of float32 inputs.
     Pointwise("widen", 1, np.asarray, lambda a: a, 0, "{0}"),
     Pointwise("narrow", 1, np.asarray, lambda a: a, 0, "{0}"),
-    # The number itself: a product that takes a precise one keeps the digits that it rounds away otherwise, and a rounded
-    # one is as products take it.
+    # The number itself: a product that takes a precise one keeps the digits that it rounds away otherwise, and a
+    # rounded one is as products take it.
     Pointwise("precise", 1, np.asarray, lambda a: a, 0, "{0}"),
     Pointwise("rounded", 1, np.asarray, lambda a: a, 0, "{0}"),
     Pointwise("where", 3, np.where, lambda c, a, b: a.union(b), 1, "np.where({0}, {1}, {2})"),

@@ -21,8 +21,8 @@ TURNING = """mixer turning
   A[i, j] = (q[i].T @ k[j]) * i
   y = softmax(A, window(5)) @ v
 """
-# Delayed inputs, states with logs of scales, a window of tokens and its position.
-CLASSES = ("short_convolution", "mlstm", TURNING)
+# States with logs of scales; a window of tokens and its position.
+CLASSES = ("mlstm", TURNING)
 Tensors = dict[str, Any]
 
 

@@ -9,27 +9,32 @@ import smir
 from smir.backends.numpy_reference.plan_interpreter import run_plan
 from smir.backends.numpy_reference.tile_interpreter import run_tile
 from smir.compilation import Compilation
-from smir.ir.graph import walk
+from smir.derivatives import training_plan
+from smir.ir.graph import reaches, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
 from smir.ir.tile import BUFFER, CARRIED
 from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
+from smir.passes.analysis.stops import unmarked
+from smir.passes.kernels.lines import SUMS
+from smir.passes.kernels.partition import partition_values
 from smir.sampling import dimension_names, sample_states
 
 PREP, CARRY, OUTPUT, PAIRS = "prep", "carry", "output", "pairs"
-# What the chunked form of a class needs: scores that only erases must solve are prepared, one carry for each state.
+# What the chunked form of a class needs: scores and decays are prepared, one carry for each state; the last one of a
+# matrix also writes the output.
 CHUNKED_KERNELS = {
-    "linear_attention": [CARRY, OUTPUT],
-    "scalar_decay": [CARRY, OUTPUT],
-    # the keys with their decay to the end of the chunk; the scores, which every block of values would make again
-    "gla": [PREP, CARRY, PREP, OUTPUT],
-    "linear_attention_elu_norm": [CARRY, CARRY, OUTPUT],
-    "bidir_half": [CARRY, CARRY, OUTPUT],
-    "lion_s_norm": [CARRY] * 4 + [OUTPUT],
-    "delta_rule": [PREP, CARRY, OUTPUT],
-    "gated_delta_rule": [PREP, CARRY, OUTPUT],
-    "kda": [PREP, CARRY, PREP, OUTPUT],
-    "dplr": [PREP, CARRY, PREP, PREP, OUTPUT],
-    "rwkv7": [PREP, CARRY, PREP, PREP, OUTPUT],
+    "linear_attention": [PREP, CARRY],
+    "scalar_decay": [PREP, CARRY],
+    # the scores of decayed channels have a kernel of their own
+    "gla": [PREP, PREP, CARRY],
+    "linear_attention_elu_norm": [PREP, CARRY, PREP, CARRY],
+    "bidir_half": [PREP, CARRY, PREP, CARRY],
+    "lion_s_norm": [PREP] + [CARRY] * 3 + [PREP, CARRY],
+    "delta_rule": [PREP, CARRY],
+    "gated_delta_rule": [PREP, CARRY],
+    "kda": [PREP, PREP, CARRY],
+    "dplr": [PREP, PREP, PREP, CARRY],
+    "rwkv7": [PREP, PREP, PREP, CARRY],
 }
 ERASING = ["delta_rule", "gated_delta_rule", "kda", "dplr", "rwkv7"]
 PLAIN = ["linear_attention", "retnet", "scalar_decay", "mamba2_ssd", "gla", "hgrn2", "rwkv6"]
@@ -60,7 +65,7 @@ def loads(kernel: Kernel, of: str) -> set[str]:
 
 
 @pytest.mark.parametrize("name", CHUNKED_KERNELS)
-def test_the_chunked_form_is_prep_carry_output(name: str) -> None:
+def test_the_chunked_form_prepares_and_carries(name: str) -> None:
     assert kinds(name, CHUNKED) == CHUNKED_KERNELS[name]
 
 
@@ -80,11 +85,36 @@ def test_each_direction_has_a_step_loop_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("name", PLAIN)
-def test_a_state_without_erase_is_carried_in_blocks_of_both_axes(name: str) -> None:
-    kernels = plan(name, CHUNKED).kernels
+def test_a_state_that_is_only_carried_has_blocks_of_both_axes(name: str) -> None:
+    kernels = partition_values(unmarked(compiled(name).tiles[CHUNKED]))[0].kernels
     output, (carry,) = kernels[-1], [k for k in kernels if k.sequential]
-    assert dict(carry.roles) == {"K": GRID, "V": GRID}
-    assert dict(output.roles) == {"K": FULL, "V": GRID}, "the state's read contracts K, every column of V is on its own"
+    roles = dict(carry.roles)
+    assert (roles["K"], roles["V"]) == (GRID, GRID)
+    assert output.role("K") == FULL and output.role("V") == GRID, "reads contract K, columns of V are on their own"
+
+
+@pytest.mark.parametrize("name", PLAIN + ERASING)
+def test_no_state_before_a_chunk_is_stored(name: str) -> None:
+    cut = plan(name, CHUNKED)
+    carry = cut.kernels[-1]
+    assert [s.target for s in carry.loops[0].stores] == ["y"] and "S_before" not in {b.name for b in cut.buffers}
+    assert carry.role("K") == FULL and carry.role("V") == GRID
+    inside = reaches(carry.roots(), lambda n: n.op == "load" and n["kind"] == CARRIED)
+    left = {n.args[0] for n in walk(carry.roots()) if n.op == "dot"}
+    assert not any(n.op == "dot" for n in walk(left)) and not left & inside, (
+        "operands of the loop's products are loaded"
+    )
+
+
+def test_lines_are_made_before_the_loop() -> None:
+    """Sums along a chunk, which every step of the loop would wait for, forward and backward."""
+    for name in ("scalar_decay", "gla", "mlstm"):
+        training = training_plan(compiled(name), CHUNKED, frozenset({"q", "k", "v"}))
+        for cut in (plan(name, CHUNKED), training.forward, training.backward):
+            walks = [
+                k for k in cut.kernels if k.sequential and any("V" in (c.rows, c.cols) for c in k.loops[0].scan.carries)
+            ]
+            assert walks and not any(n.op in SUMS for k in walks for n in walk(k.roots()))
 
 
 @pytest.mark.parametrize("name", ERASING)

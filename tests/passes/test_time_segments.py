@@ -96,7 +96,7 @@ def test_states_that_need_each_other_stay() -> None:
     output = Output.of("y", op("add", tile.token("w", CHUNK, "D"), a))
     plan = partition(TileProgram("m", CHUNKED, (TileLeaf(TOKEN, "w", CHUNK, "D", REAL),),
                                  (Scan("forward", carries),), (output,)))  # fmt: skip
-    assert len(plan.kernels) == 2 and with_segments(plan, turns=True) is plan
+    assert len(plan.kernels) == 3 and with_segments(plan, turns=True) is plan
 
 
 def carried(update) -> KernelPlan:

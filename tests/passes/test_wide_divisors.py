@@ -6,7 +6,7 @@ import pytest
 
 import smir
 from smir.derivatives import training_plan
-from smir.ir.graph import walk
+from smir.ir.graph import Node, walk
 from smir.ir.kernel import WIDE, KernelPlan
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
@@ -80,7 +80,7 @@ def test_products_take_nothing_wide(form: str) -> None:
         wide = {b.name for b in plan.buffers if b.dtype == WIDE}
         assert all(ONE in (b.rows, b.cols) for b in plan.buffers if b.name in wide)
         for kernel in plan.kernels:
-            found = set()
+            found: set[Node] = set()
             for n in walk(kernel.roots()):
                 is_product = n.op == "dot" and ONE not in (n.type.rows, n.type.cols)
                 assert not is_product or found.isdisjoint(n.args)

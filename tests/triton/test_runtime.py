@@ -57,8 +57,9 @@ def test_chunks_are_powers_of_two(chunk: int, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_options_are_deterministic_and_follow_sizes() -> None:
-    small, large = (default_options(plan("gla"), {"K": size, "V": size}) for size in (16, 128))
-    assert small == default_options(plan("gla"), {"K": 16, "V": 16})
+    forward = training_plan(smir.compile("gla").compilation, "chunked", frozenset("qkvg")).forward
+    small, large = (default_options(forward, {"K": size, "V": size}) for size in (16, 128))
+    assert small == default_options(forward, {"K": 16, "V": 16})
     assert small["output"] == {"BLOCK_V": 16, "num_warps": 4, "num_stages": 2}
     assert large["output"] == {"BLOCK_V": 128, "num_warps": 4, "num_stages": 2}, "each block makes the scores again"
     wanted = frozenset("q k v g beta".split())
@@ -68,9 +69,21 @@ def test_options_are_deterministic_and_follow_sizes() -> None:
 
 
 def test_states_with_a_whole_axis_get_narrow_blocks() -> None:
-    assert default_options(plan("delta_rule"))["carry_S"]["BLOCK_V"] == 32
-    assert default_options(plan("linear_attention"))["carry_S"]["BLOCK_V"] == 64
-    assert default_options(plan("rwkv7"))["carry_S"]["BLOCK_V"] == 64, "one program fits onto a multiprocessor anyway"
+    def carry(name: str) -> dict[str, int]:
+        done = smir.compile(name).compilation
+        wanted = frozenset(d.name for d in done.spec.declarations)
+        return default_options(training_plan(done, "chunked", wanted).forward)["carry_S"]
+
+    assert carry("delta_rule")["BLOCK_V"] == 32
+    assert carry("linear_attention")["BLOCK_V"] == 64
+    assert carry("rwkv7")["BLOCK_V"] == 64, "one program fits onto a multiprocessor anyway"
+
+
+def test_walks_that_write_the_output_overlap_the_steps_that_fit() -> None:
+    """In wide blocks three steps' tiles, or two; else narrow blocks."""
+    for name, block, stages in (("linear_attention", 64, 3), ("delta_rule", 64, 2), ("dplr", 32, 2)):
+        expected = {"BLOCK_V": block, "num_warps": 4, "num_stages": stages}
+        assert default_options(plan(name), {"K": 128, "V": 128})["carry_S"] == expected
 
 
 def test_scans_get_threads_that_hold_whole_columns() -> None:

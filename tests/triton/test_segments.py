@@ -24,7 +24,9 @@ def arrays(name: str, B: int, T: int, H: int, size: int = 128) -> Mapping[str, A
 
 def prepared(name: str, given: Mapping[str, Any], form: str = "chunked", **options: Any) -> Launch:
     plan = smir.compile(name).compilation.plans[form]
-    return find_backend("triton").prepare(plan, given, CHUNK, options)
+    found = find_backend("triton").prepare(plan, given, CHUNK, options)
+    assert isinstance(found, Launch)
+    return found
 
 
 @pytest.mark.parametrize(("T", "H", "size", "count"), [
