@@ -41,7 +41,7 @@ def problem(done: Compilation, shape: tuple[int, int, int]) -> Problem:
 
 def warm(name: str) -> Iterator[dict[str, Any]]:
     """Runs every kernel once."""
-    _launches(name, WARM_SHAPE)
+    launches(name, WARM_SHAPE)
     yield {"spec": name, "task": WARM}
 
 
@@ -49,7 +49,7 @@ def times(name: str) -> Iterator[dict[str, Any]]:
     """One row per shape and kernel."""
     rate = measure_ceilings(DEVICE, DTYPE, tuning.seconds).bytes_per_second
     for shape in SPEED_SHAPES:
-        for side, launch in _launches(name, shape):
+        for side, launch in launches(name, shape):
             moved = _bytes(launch.keywords)
             compiled = launch.kernel[launch.grid](**launch.keywords)
             yield {
@@ -69,7 +69,7 @@ def times(name: str) -> Iterator[dict[str, Any]]:
             }
 
 
-def _launches(name: str, shape: tuple[int, int, int]) -> list[tuple[str, KernelLaunch]]:
+def launches(name: str, shape: tuple[int, int, int]) -> list[tuple[str, KernelLaunch]]:
     """The launches of a training step that was run, by side."""
     done, form = smir.compile(name).compilation, fast_form(name)
     asked = problem(done, shape)

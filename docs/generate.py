@@ -2,7 +2,7 @@
 
 A block stands between `<!-- generated: NAME -->` and `<!-- end -->` in a page of this folder. NAME is a row of BLOCKS,
 a function that asks the compiler (docs/tour.py, docs/catalogue.py) or a benchmark's recorded results (docs/measured.py,
-docs/ratios.py) for its text.
+docs/ratios.py, docs/profiles.py) for its text.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from docs import catalogue, measured, ratios, tour
+from docs import catalogue, measured, profiles, ratios, tour
 from smir.frontends.reference import function_table, grammar_ebnf, mask_table
 
 FOLDER = Path(__file__).parent
@@ -58,6 +58,9 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "gpu-equivalences": measured.gpu_equivalences,
     "gpu-decode": measured.gpu_decode,
     "gpu-large": measured.gpu_large,
+    "kernel-profile": profiles.kernel_profile,
+    "kernel-options": profiles.kernel_options,
+    "kernel-instructions": profiles.kernel_instructions,
     "cpu-peers": ratios.cpu_peers,
     "gpu-ratios": ratios.gpu_ratios,
     "gpu-first-calls": ratios.gpu_first_calls,

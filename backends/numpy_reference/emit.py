@@ -179,7 +179,7 @@ class _Program:
         self.writer.line()
         self.writer.line(f"# {kernel.name}: {kernel.formula}")
         if kernel.in_segments:
-            raise IRError(f"kernel {kernel.name} walks along segments, and printed numpy programs along whole sequences")
+            raise IRError(f"kernel {kernel.name} walks along segments, printed numpy programs along all chunks")
         if not kernel.loops:
             self._parallel(kernel.stores, {})
         elif _is_inner(kernel):

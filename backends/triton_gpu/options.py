@@ -26,8 +26,8 @@ NOMINAL_SIZE = 128
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
 # Elements in float32 that fill the registers of four warps.
 FULL_ELEMENTS = 32 << 10
-# Elements computed by one kernel and alive at once, operands loaded for products left out, from which four spill.
-COMPUTED_ELEMENTS = 44 << 10
+# Elements alive at once, those loaded for products left out and with them, from which four warps spill far.
+COMPUTED_ELEMENTS, HELD_ELEMENTS = 36 << 10, 64 << 10
 # Elements alive at once from which a kernel gets narrower blocks; what narrower blocks have to save.
 ALIVE_ELEMENTS, NARROWER = 52 << 10, 0.85
 # The same for kernels over pairs of chunks, whose every block computes all scores again.
@@ -123,6 +123,8 @@ def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], 
     In a loop over levels eight warps wait for each other more often than four spill.
     """
     nodes = list(walk(kernel.roots()))
+    if sizes[CHUNK] > 1 and weight > 1 and writes_output(kernel):
+        return 8
     if kernel.sequential:
         kept = sum(_elements(n, blocks, sizes) for n in nodes if _is_param(n))
         tokens = kept + weight * sum(_elements(n, blocks, sizes) for n in nodes if n.op not in FREE)
@@ -132,8 +134,9 @@ def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], 
     split = [n for n in nodes if n.op == "precise" and weight == 1]
     held = weight * sum(_elements(n, blocks, sizes) for n in (*(s.value for s in kernel.stores), *split))
     computed = weight * peak_elements(kernel.roots(), lambda n: 0 if n.op in FREE else _elements(n, blocks, sizes))
+    spills = computed >= COMPUTED_ELEMENTS or _alive(kernel, blocks, sizes, weight) >= HELD_ELEMENTS
     in_levels = any(n.op in LEVEL_OPS for n in nodes)
-    return 8 if held >= FULL_ELEMENTS or (computed >= COMPUTED_ELEMENTS and not in_levels) else 4
+    return 8 if held >= FULL_ELEMENTS or (spills and not in_levels) else 4
 
 
 def _state_width(kernel: Kernel, sizes: Mapping[str, int]) -> int:

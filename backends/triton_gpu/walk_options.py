@@ -31,7 +31,8 @@ def walk_choice(kernel: Kernel, whole: Mapping[str, int], elements: Elements, we
     """
     nodes = [n for n in walk(kernel.roots()) if n.op == "load" and ONE not in (n.type.rows, n.type.cols)]
     for width, stages in CHOICES:
-        blocks = {axis: min(width, whole[axis]) for axis, role in kernel.roles if role == GRID}
+        # wider operands fill the registers with half as many columns
+        blocks = {axis: min(width // weight, whole[axis]) for axis, role in kernel.roles if role == GRID}
         loaded = sum(elements(n, blocks) for n in nodes if n["kind"] in (TOKEN, BUFFER))
         carried = sum(elements(n, blocks) for n in nodes if n["kind"] == CARRIED)
         if 2 * weight * (stages * loaded + carried) <= SHARED_BYTES:

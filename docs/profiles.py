@@ -1,0 +1,73 @@
+"""The generated blocks that say where the time of a training step goes, kernel by kernel."""
+
+from typing import Any
+
+from docs import measured
+from docs.measured import Rows, caption, table
+
+# The part of a step's time from which a kernel gets a line.
+SHARE = 0.04
+
+
+def kernel_profile() -> str:
+    """One row per spec and kernel that matters, at the first of the recorded shapes."""
+    if not (measured.RESULTS / "kernel_profile.json").exists():
+        return "No run is recorded: `python -m benchmarks.kernel_profile` makes one.\n"
+    _, machine, rows = measured.results("kernel_profile")
+    timed = [r for r in rows if "ms" in r]
+    shape = timed[0]["shape"]
+    sizes = f"{shape.replace('x', ' x ')}, {machine['sizes']}"
+    title = f"kernels of a training step that take {SHARE:.0%} of it or more, {sizes}"
+    headings = ("spec", "pass", "kernel", "ms", "bytes copied ms", "programs", "warps", "registers", "stack bytes",
+                "shared bytes")  # fmt: skip
+    body = [line for spec in dict.fromkeys(r["spec"] for r in timed)
+            for line in _lines([r for r in timed if r["spec"] == spec and r["shape"] == shape])]  # fmt: skip
+    return caption("kernel_profile", title, machine) + table(headings, body, left=3)
+
+
+def _lines(rows: Rows) -> list[tuple[str, ...]]:
+    whole = sum(r["ms"] for r in rows)
+    lines = [(rows[0]["spec"], "both", "all", f"{whole:.2f}", *[""] * 6)] if rows else []
+    for r in sorted(rows, key=lambda r: -r["ms"]):
+        if r["ms"] >= SHARE * whole:
+            figures = (r["programs"], r["options"]["num_warps"], r["registers"], r["stack"], r["shared"])
+            lines.append((r["spec"], r["pass"], f"`{r['kernel']}`", f"{r['ms']:.3f}", f"{r['copy_ms']:.3f}",
+                          *map(str, figures)))  # fmt: skip
+    return lines
+
+
+def kernel_instructions() -> str:
+    """What the hottest kernels execute, beside what a card can issue."""
+    title, machine, rows = measured.results("kernel_instructions")
+    headings = tuple(rows[0])
+    body = [tuple(f"{x:.3f}" if isinstance(x, float) else str(x) for x in r.values()) for r in rows]
+    return caption("kernel_instructions", title, machine) + table(headings, body)
+
+
+def kernel_options() -> str:
+    """One row per kernel: its time by the rule, and the fastest of other options."""
+    if not (measured.RESULTS / "kernel_options.json").exists():
+        return "No run is recorded: `python -m benchmarks.kernel_options` makes one.\n"
+    _, machine, rows = measured.results("kernel_options")
+    timed, found = [r for r in rows if "ms" in r], dict[tuple[str, ...], Rows]()
+    for r in timed:
+        found.setdefault((r["spec"], r["pass"], r["kernel"]), []).append(r)
+    body = [_tried(place, own) for place, own in found.items()]
+    headings = ("spec", "pass", "kernel", "by rule", "ms", "others", "the fastest", "ms", "the slowest", "ms")
+    return caption("kernel_options", "", machine) + table(headings, body, left=4)
+
+
+def _tried(place: tuple[str, ...], rows: Rows) -> tuple[str, ...]:
+    rule, others = rows[0], sorted(rows[1:], key=lambda r: r["ms"])
+    spec, side, kernel = place
+    ends = [cell for r in (others[:1] + others[-1:]) for cell in (_changed(rule, r), f"{r['ms']:.3f}")] or [""] * 4
+    return (spec, side, f"`{kernel}`", _named(rule["options"]), f"{rule['ms']:.3f}", str(len(others)), *ends)
+
+
+def _changed(rule: dict[str, Any], other: dict[str, Any]) -> str:
+    return _named({k: v for k, v in other["options"].items() if rule["options"].get(k) != v})
+
+
+def _named(options: dict[str, int]) -> str:
+    """Options in short."""
+    return ", ".join(f"{k.removeprefix('num_').removeprefix('BLOCK_')} {v}" for k, v in options.items())
