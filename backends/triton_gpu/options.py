@@ -123,8 +123,6 @@ def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], 
     In a loop over levels eight warps wait for each other more often than four spill.
     """
     nodes = list(walk(kernel.roots()))
-    if sizes[CHUNK] > 1 and weight > 1 and writes_output(kernel):
-        return 8
     if kernel.sequential:
         kept = sum(_elements(n, blocks, sizes) for n in nodes if _is_param(n))
         tokens = kept + weight * sum(_elements(n, blocks, sizes) for n in nodes if n.op not in FREE)
