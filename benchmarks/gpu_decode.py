@@ -1,5 +1,5 @@
 """Microseconds of one token on a GPU, of a step in place: from a CUDA graph and as a plain call, beside the bytes that
-a step must move, and beside the kernels of flash-linear-attention where it is installed.
+a step must move, and beside the kernels of flash-linear-attention and mamba-ssm where they are installed.
 
     python -m benchmarks.gpu_decode [--specs gla,mamba3] [--tasks times]
 
@@ -15,6 +15,7 @@ from typing import Any
 
 import smir
 from benchmarks.gpu_runs import CHECK, TIMES, Rows, Task, draw, run
+from smir.bench.peers import PEERS as BENCHED
 from smir.sampling import dimension_names
 from smir.specs import library_names
 
@@ -43,8 +44,25 @@ class Peer:
         return lambda: call(**named, scale=1.0, initial_state=state, output_final_state=True)
 
 
+@dataclass(frozen=True)
+class SelectivePeer(Peer):
+    """Mamba's step, of a state `[B, H, V, K]` that it overwrites."""
+
+    def step(self, given: Arrays, state: Any) -> Callable[[], Any]:
+        BENCHED["mamba2_ssd"][0].load()  # the package without its compiled parts
+        module, name = self.function.rsplit(".", 1)
+        call, held = getattr(import_module(module), name), state.transpose(-1, -2).contiguous()
+        named = {theirs: given[ours] for theirs, ours in self.arguments.items()}
+        heads, rows, columns = held.shape[1:]
+        per_row = {"dt": given["dt"][..., None].expand(-1, -1, rows), "D": given["D"][:, None].expand(heads, rows),
+                   "A": given["A"][:, None, None].expand(heads, rows, columns)}  # fmt: skip
+        return lambda: (call(held, **named, **per_row)[:, None],)
+
+
 QKV = {"q": "q", "k": "k", "v": "v"}
-PEERS = {
+PEERS: Mapping[str, Peer] = {
+    "mamba2_ssd": SelectivePeer("mamba_ssm.ops.triton.selective_state_update.selective_state_update",
+                                {"x": "x", "B": "B", "C": "C"}),
     "linear_attention": Peer("fla.ops.simple_gla.fused_recurrent_simple_gla", QKV),
     "scalar_decay": Peer("fla.ops.simple_gla.fused_recurrent_simple_gla", {**QKV, "g": "g"}),
     "gla": Peer("fla.ops.gla.fused_recurrent_gla", {**QKV, "gk": "g"}),

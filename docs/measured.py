@@ -201,7 +201,7 @@ def gpu_decode() -> str:
         return "No run is recorded: `python -m benchmarks.gpu_decode` makes one.\n"
     _, machine, rows = results("gpu_decode")
     timed = sorted((r for r in rows if "graph_us" in r), key=lambda r: (r["spec"], r["batch"]))
-    headings = ("spec", "batch", "floor µs", "graph µs", "plain call µs", "fla, graph µs", "fla, plain µs")
+    headings = ("spec", "batch", "floor µs", "graph µs", "plain call µs", "peer, graph µs", "peer, plain µs")
     body = [
         (r["spec"], str(r["batch"]), *(f"{r[k]:.1f}" for k in ("floor_us", "graph_us", "plain_us")),
          *(f"{r[k]:.1f}" if k in r else "" for k in ("peer_graph_us", "peer_plain_us")))

@@ -26,10 +26,9 @@ NOMINAL_SIZE = 128
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
 # Elements in float32 that fill the registers of four warps.
 FULL_ELEMENTS = 32 << 10
-# Elements alive at once, those loaded for products left out and with them, from which four warps spill far.
-COMPUTED_ELEMENTS, HELD_ELEMENTS = 36 << 10, 64 << 10
-# Elements alive at once from which a kernel gets narrower blocks; what narrower blocks have to save.
-ALIVE_ELEMENTS, NARROWER = 52 << 10, 0.85
+# Elements alive at once from which a kernel gets narrower blocks, and those with operands that are loaded for products
+# alone from which four warps spill far; what narrower blocks have to save.
+ALIVE_ELEMENTS, HELD_ELEMENTS, NARROWER = 52 << 10, 64 << 10, 0.85
 # The same for kernels over pairs of chunks, whose every block computes all scores again.
 PAIR_ELEMENTS = 88 << 10
 FREE = frozenset("load const transpose broadcast widen narrow precise rounded".split())
@@ -102,7 +101,7 @@ def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes
     smallest = smallest_blocks(kernel)
     width = _state_width(kernel, sizes) if kernel.sequential else WIDE_BLOCK
     blocks = {axis: min(width, _block(axis, sizes)) for axis, role in kernel.roles if role == GRID}
-    if any(n.op == "scan" for n in walk(kernel.roots())):
+    if any(n.op == "scan" and n.type.cols != ONE for n in walk(kernel.roots())):
         blocks = _scan_blocks(kernel, blocks, smallest, sizes)
     elif not kernel.loops:
         blocks = _fitting_blocks(kernel, blocks, sizes, weight)
@@ -132,7 +131,7 @@ def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], 
     split = [n for n in nodes if n.op == "precise" and weight == 1]
     held = weight * sum(_elements(n, blocks, sizes) for n in (*(s.value for s in kernel.stores), *split))
     computed = weight * peak_elements(kernel.roots(), lambda n: 0 if n.op in FREE else _elements(n, blocks, sizes))
-    spills = computed >= COMPUTED_ELEMENTS or _alive(kernel, blocks, sizes, weight) >= HELD_ELEMENTS
+    spills = computed + held >= ALIVE_ELEMENTS or _alive(kernel, blocks, sizes, weight) >= HELD_ELEMENTS
     in_levels = any(n.op in LEVEL_OPS for n in nodes)
     return 8 if held >= FULL_ELEMENTS or (spills and not in_levels) else 4
 

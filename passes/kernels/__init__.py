@@ -12,7 +12,7 @@ kernel fits on chip.
 - fit_outputs: kernels that write many results, made to fit on chip
 - split_outputs: the parallel work on many outputs, cut into several kernels
 - time_segments: walks along a sequence cut into segments that are walked at once
-- affine_moves, time_turns: what a chunk, and what a segment, makes of a carried tile
+- affine_moves: what a chunk makes of a carried tile
 - wide_divisors: what divisors that may cancel are made of, in float64 where inputs are float32
 - sums_apart: sums over a sequence apart from the loop that makes their summands
 """

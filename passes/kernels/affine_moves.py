@@ -1,5 +1,5 @@
-"""How a walk's carries move on in a chunk, where that is affine: `a h + b` element by element, or `a h + n h + b` with
-a matrix n, all of them made of the chunk alone. Running maxima and logs of sums are affine in their own semirings.
+"""How a walk's carries move on in a chunk, where that is affine: `a h + b` element by element, of a and b made of the
+chunk alone. Running maxima and logs of sums are affine in their own semirings.
 """
 
 from collections.abc import Set
@@ -8,9 +8,7 @@ from functools import partial, reduce
 
 from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import Kernel
-from smir.ir.tile import ONE, const, dot, pointwise
-from smir.ir.tile_program import Carry
-from smir.passes.kernels.time_turns import Turned, turned
+from smir.ir.tile import ONE, pointwise
 
 # By the operation that combines: the one that it distributes over, and both neutral elements.
 SEMIRINGS = {"add": ("mul", 0.0, 1.0), "max": ("add", float("-inf"), 0.0), "logaddexp": ("add", float("-inf"), 0.0)}
@@ -18,21 +16,18 @@ SEMIRINGS = {"add": ("mul", 0.0, 1.0), "max": ("add", float("-inf"), 0.0), "loga
 
 @dataclass(frozen=True)
 class Affine:
-    """`next = plus(times(carry, factor), ..)`; no factor for the neutral one. `turns`: also plus a matrix, made of the
-    chunk alone, times the carry."""
+    """`next = plus(times(carry, factor), ..)`; no factor for the neutral one."""
 
     plus: str
     factor: Node | None
-    turns: bool = False
 
-    def apply(self, value: Node, factor: Node | None, turn: Node | None, end: Node) -> Node:
-        """What a segment of this factor and matrix, which ends with `end` from nothing, makes of a value."""
+    def apply(self, value: Node, factor: Node | None, end: Node) -> Node:
+        """What a segment of this factor, which ends with `end` from nothing, makes of a value."""
         moved = value if factor is None else pointwise(SEMIRINGS[self.plus][0], value, factor)
-        moved = moved if turn is None else pointwise("add", moved, dot(turn, value))
         return pointwise(self.plus, moved, end)
 
 
-def affine_moves(kernel: Kernel, turns: bool) -> dict[str, Affine] | None:
+def affine_moves(kernel: Kernel) -> dict[str, Affine] | None:
     """How every carry moves on, by name; None for a kernel that isn't one walk, or one that isn't affine."""
     if kernel.in_segments or not kernel.sequential or len(kernel.loops) != 1 or kernel.stores:
         return None
@@ -42,7 +37,7 @@ def affine_moves(kernel: Kernel, turns: bool) -> dict[str, Affine] | None:
     for c in carries:
         if loads & set(walk([c.next])) - {c.load}:
             return None
-        moved = _affine(c.next, c.load) or (_turning(c) if turns and ONE not in (c.rows, c.cols) else None)
+        moved = _affine(c.next, c.load)
         if moved is None:
             return None
         found[c.name] = moved
@@ -58,14 +53,6 @@ def _affine(value: Node, load: Node) -> Affine | None:
         return _scaled("add", value, load, touched)
     inner = _only(value, touched)
     return None if inner is None else _scaled(value.op, inner, load, touched)
-
-
-def _turning(carry: Carry) -> Affine | None:
-    """The load times factors and matrices from the left."""
-    moved = turned(carry.next, carry.load, Turned(const(1.0)))
-    if moved is None or moved.scale is None or moved.turn is None:
-        return None
-    return Affine("add", None if moved.scale is const(1.0) else moved.scale, turns=True)
 
 
 def _scaled(plus: str, value: Node, load: Node, touched: Set[Node]) -> Affine | None:

@@ -18,39 +18,32 @@ from typing import TypeVar
 from smir.ir.formula import formula
 from smir.ir.graph import substitute
 from smir.ir.kernel import FLOAT32, PER_SEGMENT, WIDE, Buffer, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import SEGMENT, buffer, carried, const, pointwise
+from smir.ir.tile import SEGMENT, buffer, carried, pointwise
 from smir.ir.tile_program import CHUNKED, SCAN, SEGMENTS_AFTER, SEGMENTS_BEFORE, Carry, Scan
 from smir.passes.kernels.affine_moves import SEMIRINGS, Affine, affine_moves
-from smir.passes.kernels.axis_roles import assign_roles
-from smir.passes.kernels.time_turns import Turned, turned
 
 Option = TypeVar("Option")
 
 _BEHIND = {"forward": SEGMENTS_BEFORE, "backward": SEGMENTS_AFTER}
 
 
-def with_segments(plan: KernelPlan, turns: bool = False) -> KernelPlan:
-    """The same plan with every sequential kernel that can be cut along segments; the plan itself where none can.
-
-    `turns`: so are walks whose states are multiplied by matrices.
-    """
+def with_segments(plan: KernelPlan) -> KernelPlan:
+    """The same plan with every sequential kernel that can be cut along segments; the plan itself where none can."""
     kernels: list[Kernel] = []
     buffers = list(plan.buffers)
     taken = {k.name for k in plan.kernels} | {b.name for b in plan.buffers} | {leaf.name for leaf in plan.leaves}
     for kernel in plan.kernels:
-        affine = affine_moves(kernel, turns) if plan.form in (CHUNKED, SCAN) else None
+        affine = affine_moves(kernel) if plan.form in (CHUNKED, SCAN) else None
         if affine is None:
             kernels.append(kernel)
             continue
         names = _Names(taken, kernel)
-        kernels += [*_turns(kernel, affine, names), _ends(kernel, affine, names), _walk(kernel, affine, names)]
+        kernels += [_ends(kernel, affine, names), _walk(kernel, affine, names)]
         for c in kernel.loops[0].scan.carries:
             kind = _kind(plan, kernel, c)
             buffers.append(Buffer(names.end(c), c.rows, c.cols, PER_SEGMENT, kind))
             if (factor := affine[c.name].factor) is not None:
                 buffers.append(Buffer(names.factor(c), factor.type.rows, factor.type.cols, PER_SEGMENT, kind))
-            if affine[c.name].turns:
-                buffers.append(Buffer(names.turn(c), c.rows, c.rows, PER_SEGMENT, "product"))
     return plan if len(kernels) == len(plan.kernels) else replace(plan, buffers=tuple(buffers), kernels=tuple(kernels))
 
 
@@ -72,16 +65,13 @@ class _Names:
 
     def __init__(self, taken: Set[str], kernel: Kernel) -> None:
         self.taken = taken | {c.name for c in kernel.loops[0].scan.carries}
-        self.kernel, self.turns = self._fresh(f"{kernel.name}_ends"), self._fresh(f"{kernel.name}_turns")
+        self.kernel = self._fresh(f"{kernel.name}_ends")
 
     def end(self, carry: Carry) -> str:
         return self._fresh(f"{carry.name}_end")
 
     def factor(self, carry: Carry) -> str:
         return self._fresh(f"{carry.name}_factor")
-
-    def turn(self, carry: Carry) -> str:
-        return self._fresh(f"{carry.name}_turn")
 
     def start(self, carry: Carry) -> str:
         return self._fresh(f"{carry.name}_start")
@@ -116,28 +106,6 @@ def _ends(kernel: Kernel, affine: dict[str, Affine], names: _Names) -> Kernel:
     return Kernel(names.kernel, written, (loop,), (), kernel.roles, in_segments=True)
 
 
-def _turns(kernel: Kernel, affine: dict[str, Affine], names: _Names) -> tuple[Kernel, ...]:
-    """The matrices that segments multiply by, in a kernel that has all their columns; none where there are none."""
-    carries: list[Carry] = []
-    stores: list[Store] = []
-    for c in kernel.loops[0].scan.carries:
-        factor = affine[c.name].factor
-        if affine[c.name].turns:
-            matrix = carried(names.turn(c), c.rows, c.rows)
-            scale = const(1.0) if factor is None else carried(names.factor(c), factor.type.rows, factor.type.cols)
-            moved = turned(c.next, c.load, Turned(scale, matrix))
-            assert moved is not None and moved.turn is not None and moved.scale is not None
-            carries.append(Carry(names.turn(c), c.rows, c.rows, moved.turn))
-            stores.append(Store(names.turn(c), matrix))
-            if factor is not None:
-                carries.append(Carry(names.factor(c), factor.type.rows, factor.type.cols, moved.scale, 1.0))
-    if not carries:
-        return ()
-    loop = Loop(Scan(kernel.loops[0].scan.order, tuple(carries)), (), tuple(stores))
-    written = "; ".join(f"{c.name} = {formula(c.next)}" for c in carries)
-    return (assign_roles(Kernel(names.turns, written, (loop,), (), (), in_segments=True)),)
-
-
 def _walk(kernel: Kernel, affine: dict[str, Affine], names: _Names) -> Kernel:
     """The kernel itself along segments, each of which begins with what those before it make."""
     loop = kernel.loops[0]
@@ -148,8 +116,7 @@ def _walk(kernel: Kernel, affine: dict[str, Affine], names: _Names) -> Kernel:
         end = buffer(names.end(c), c.rows, c.cols, SEGMENT)
         known = affine[c.name]
         factor = known.factor and buffer(names.factor(c), known.factor.type.rows, known.factor.type.cols, SEGMENT)
-        turn = buffer(names.turn(c), c.rows, c.rows, SEGMENT) if known.turns else None
-        before.append(replace(first, next=known.apply(first.load, factor, turn, end)))
+        before.append(replace(first, next=known.apply(first.load, factor, end)))
         carries.append(replace(c, initial=0.0, state=None, start=first.load))
     behind = Loop(Scan(_BEHIND[loop.scan.order], tuple(before)))
     walked = replace(loop, scan=replace(loop.scan, carries=tuple(carries)))

@@ -52,6 +52,11 @@ class FixedCache(Mapping[str, Array]):
         return f"FixedCache(room for {self.room} tokens of {', '.join(self.memory) or 'nothing yet'})"
 
     @property
+    def held(self) -> tuple[Array, ...]:
+        """All arrays as they lie in memory; to know which tokens of them there are, one waits for the device."""
+        return (*self.memory.values(), *self.lines.values())
+
+    @property
     def has_begun(self) -> bool:
         """Whether there is memory."""
         return self.position is not None

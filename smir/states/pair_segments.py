@@ -164,7 +164,8 @@ class PairSteps:
 
     def __call__(self, given: Arrays, state: State, inplace: bool, several: bool) -> tuple[Array, State]:
         """y and the state after these tokens, in the arrays' own layout. Raises SmirError before anything runs."""
-        spec, pasts = self.segments.done.spec, state.values()
+        spec = self.segments.done.spec
+        pasts = state.held if isinstance(state, FixedCache) else state.values()
         if not several:
             check_single(spec, given)
         if inplace and any(map(wants_gradient, (*given.values(), *pasts))):

@@ -73,7 +73,8 @@ def test_printed_program_agrees(name: str, form: str, tmp_path: Path) -> None:
 
 def test_program_names_the_spec_and_its_formulas() -> None:
     text = emit_numpy(partition(lower_chunked(program(Case(scalar=True)))))
-    for part in ("def run(q, k, v, g, state=None, chunk=64):", "# carry_S: y = ", "; S = S_before * ", "for c in range(n):"):
+    signature = "def run(q, k, v, g, state=None, chunk=64):"
+    for part in (signature, "# carry_S: y = ", "; S = S_before * ", "for c in range(n):"):
         assert part in text
     assert "def segment_sum" in text and "def unit_inverse" not in text, "only helpers that are used"
     assert max(map(len, text.splitlines())) < 600

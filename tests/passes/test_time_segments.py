@@ -5,7 +5,6 @@ import pytest
 
 import smir
 from smir.backends.numpy_reference.plan_interpreter import run_results
-from smir.derivatives import adjoint_plan
 from smir.ir import tile
 from smir.ir.interval import REAL
 from smir.ir.kernel import KernelPlan
@@ -30,8 +29,8 @@ def walks(plan: KernelPlan) -> tuple[int, int]:
     return found.count(True), found.count(False)
 
 
-def assert_same(plan: KernelPlan, arrays, states, segments: int, turns: bool = False) -> None:
-    cut = with_segments(plan, turns)
+def assert_same(plan: KernelPlan, arrays, states, segments: int) -> None:
+    cut = with_segments(plan)
     verify(cut)
     wanted = run_results(plan, arrays, states, chunk=8)
     found = run_results(cut, arrays, states, chunk=8, segments=segments)
@@ -63,30 +62,15 @@ def test_gradients_stay(name: str, form: str) -> None:
     assert walks(with_segments(plan.backward))[0] > 0
 
 
-@pytest.mark.parametrize(("name", "segments"), [("delta_rule", 9), ("gated_delta_rule", 3), ("kda", 3)])
-def test_matrices_of_segments(name: str, segments: int) -> None:
-    """Forward and backward in one run: the gradients' plan walks both ways."""
-    done = smir.compile(name).compilation
-    arrays, states = sample(done.spec, T=50, extreme=True), sample_states(done.spec, 2, 2)
-    plan = adjoint_plan(done, "chunked", frozenset({*arrays, *states}))
-    rng = np.random.default_rng(1)
-    given = {**states, "d_S": rng.standard_normal(states["S"].shape)}
-    d_y = rng.standard_normal((2, 50, 2, arrays["v"].shape[-1]))
-    assert_same(plan, {**arrays, "d_y": d_y}, given, segments, turns=True)
-    assert walks(with_segments(plan, turns=True)) == (6, 0)
-
-
 def test_a_plan_is_cut_once() -> None:
     cut = with_segments(smir.compile("gla").compilation.plans["chunked"])
     assert walks(cut) == (2, 0) and with_segments(cut) is cut
 
 
-@pytest.mark.parametrize(("name", "form", "turns"), [
-    ("delta_rule", "chunked", False), ("gru", "step", True), ("gla", "quadratic", True),
-])  # fmt: skip
-def test_what_is_not_affine_stays(name: str, form: str, turns: bool) -> None:
+@pytest.mark.parametrize(("name", "form"), [("delta_rule", "chunked"), ("gru", "step"), ("gla", "quadratic")])
+def test_what_is_not_affine_stays(name: str, form: str) -> None:
     plan = smir.compile(name).compilation.plans[form]
-    assert with_segments(plan, turns) is plan
+    assert with_segments(plan) is plan
 
 
 def test_states_that_need_each_other_stay() -> None:
@@ -96,7 +80,7 @@ def test_states_that_need_each_other_stay() -> None:
     output = Output.of("y", op("add", tile.token("w", CHUNK, "D"), a))
     plan = partition(TileProgram("m", CHUNKED, (TileLeaf(TOKEN, "w", CHUNK, "D", REAL),),
                                  (Scan("forward", carries),), (output,)))  # fmt: skip
-    assert len(plan.kernels) == 3 and with_segments(plan, turns=True) is plan
+    assert len(plan.kernels) == 3 and with_segments(plan) is plan
 
 
 def carried(update) -> KernelPlan:
