@@ -55,7 +55,8 @@ class SelectivePeer(Peer):
         named = {theirs: given[ours] for theirs, ours in self.arguments.items()}
         heads, rows, columns = held.shape[1:]
         per_row = {"dt": given["dt"][..., None].expand(-1, -1, rows), "D": given["D"][:, None].expand(heads, rows),
-                   "A": given["A"][:, None, None].expand(heads, rows, columns)}  # fmt: skip
+                   "A": given["A"][:, None, None].expand(heads, rows, columns),
+                   "dt_bias": state.new_zeros(heads, 1).expand(heads, rows)}  # fmt: skip
         return lambda: (call(held, **named, **per_row)[:, None],)
 
 

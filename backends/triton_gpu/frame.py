@@ -327,9 +327,7 @@ class Frame:
             terms += [f"{name}[None, :] * {step}" for name, step in zip(columns, steps, strict=True)]
         return " + ".join(terms)
 
-    def _buffer_address(
-        self, buffer: Buffer, col: bool, transposed: bool = False, segment: str = VISITED
-    ) -> str:
+    def _buffer_address(self, buffer: Buffer, col: bool, transposed: bool = False, segment: str = VISITED) -> str:
         """A tile of a buffer; of one PER_SEGMENT that of this segment."""
         rows, cols = (buffer.cols, buffer.rows) if transposed else (buffer.rows, buffer.cols)
         pointer = self._pointer(BUFFER_SYMBOL, buffer.name)

@@ -88,9 +88,11 @@ def test_autocast_takes_vectors_in_its_type(traced: bool) -> None:
     def call(**given: Any) -> Any:
         return mixer(**given, return_state=True)
 
-    low = {n: t.bfloat16() if n in ("q", "k", "v") else t for n, t in given.items()}
-    expected, state = call(**low)
+    low = {
+        n: t.detach().to(torch.bfloat16 if n in ("q", "k", "v") else t.dtype).requires_grad_() for n, t in given.items()
+    }
     run = torch.compile(call, fullgraph=True, backend="aot_eager") if traced else call
+    expected, state = run(**low)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found, final = run(**given)
         assert mixer(**{n: t.double() for n, t in given.items()}).dtype == torch.float64

@@ -32,7 +32,7 @@ class Case:
         """The plan that the kernels are printed from; raises AssertionError where there is nothing to cut."""
         if not self.segments:
             return plan
-        cut = with_segments(plan, turns=True)
+        cut = with_segments(plan)
         assert cut is not plan
         return cut
 
