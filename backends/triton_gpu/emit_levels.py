@@ -107,16 +107,20 @@ def print_summand(p: "TilePrinter", n: Node) -> str:
 
 
 def _share(p: "TilePrinter", share: Share) -> str:
-    rows = _product(p, share.pair)
-    if share.odd is None or share.even is None:
-        factors = share.even if share.odd is None else share.odd
-        kept = f"level_rows({rows}, level, ODD={share.odd is not None})"
-        return " * ".join([kept, *(p.value(f).text for f in factors or ())])
-    if not share.odd and not share.even:
+    """A weighted product's rows, or those of one half, or both halves with a factor each."""
+    rows, (odd, even) = _product(p, share.pair), (share.odd, share.even)
+    if odd == even == ():
         return rows
-    ones = [p.value(x[0]).text if x else "1.0" for x in (share.odd, share.even)]
-    picked = p.picked.get((share.odd, share.even)) or f"pick_rows({', '.join(ones)}, level, REVERSE=False)"
-    return f"{rows} * {picked}"
+    if odd and even:
+        known = p.picked.get((odd, even))
+        return f"{rows} * {known or _picked(p, odd[0], even[0])}"
+    halves = [(half, is_odd) for half, is_odd in ((odd, True), (even, False)) if half is not None]
+    kept = [[f"level_rows({rows}, level, ODD={is_odd})", *(p.value(f).text for f in half)] for half, is_odd in halves]
+    return " + ".join(" * ".join(factors) for factors in kept)
+
+
+def _picked(p: "TilePrinter", odd: Node, even: Node) -> str:
+    return f"pick_rows({p.value(odd).text}, {p.value(even).text}, level, REVERSE=False)"
 
 
 def _product(p: "TilePrinter", pair: JointProduct) -> str:
@@ -136,9 +140,9 @@ def _mixed(p: "TilePrinter", pair: JointProduct) -> str:
     mixed = mixed_of(pair)
     if mixed is None:
         queries, keys = pair.in_even_rows.args[1], pair.in_odd_rows.args[1]
-        return f"pick_rows({p.value(queries).text}, {p.value(keys).text}, level, REVERSE=False)"
+        return _picked(p, queries, keys)
     name = p.frame.names.new("picked")
-    p.line(f"{name} = pick_rows({p.value(mixed.odd).text}, {p.value(mixed.even).text}, level, REVERSE=False)")
+    p.line(f"{name} = {_picked(p, mixed.odd, mixed.even)}")
     p.picked[(mixed.odd,), (mixed.even,)] = name
     return f"({name} * {p.value(mixed.weights).text})"
 

@@ -23,9 +23,9 @@ class Mixed:
 
 @dataclass(frozen=True)
 class Share:
-    """A weighted joint product's part of a sum: its rows in odd and in even blocks, each times a factor.
+    """A weighted joint product's part of a sum: its rows in odd and in even blocks, each times at most one factor.
 
-    None: not those rows; a list without a node: the rows themselves.
+    None: not those rows; no factor: the rows themselves.
     """
 
     pair: JointProduct

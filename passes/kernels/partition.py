@@ -67,8 +67,7 @@ class _Builder:
         return Store(name, substitute(value, {k: v for k, v in self.stored.items() if k is not value}))
 
     def cuts(self) -> list[Set[str]]:
-        """Along which axes to cut what is too much for one kernel: the states' columns; if they differ, twice, and
-        then their rows."""
+        """Along which axes to cut what is too much: the states' columns; where they differ, twice, and then rows."""
         widths = {c.cols for c in self.program.carries} - {ONE}
         return [widths, widths, {c.rows for c in self.program.carries}] if len(widths) > 1 else [widths]
 
@@ -77,10 +76,13 @@ class _Builder:
         return substitute(value, self.stored)
 
     def assigned(self, kernel: Kernel) -> Kernel:
-        results = [o.result for o in self.program.outputs if o.result.kind != DENSE]
-        return assign_roles(kernel, [r.name for r in results if r.name != OUTPUT])
+        names = [o.result.name for o in self.program.outputs if o.result.kind != DENSE]
+        return assign_roles(kernel, [name for name in names if name != OUTPUT])
 
     def launch(self, kernel: Kernel) -> None:
+        """Adds a kernel, under another name where one that was cut into several has taken its own."""
+        while any(k.name == kernel.name for k in self.kernels):
+            kernel = replace(kernel, name=f"{kernel.name}_")
         self.kernels.append(self.assigned(kernel))
 
 

@@ -110,7 +110,7 @@ def _with(a: Any, bad: float) -> Any:
 
 @pytest.mark.parametrize(
     ("name", "fails"),
-    [("softmax_causal", "_memory_like"), ("softmax_window8", "_memory_like"), ("softmax_window8", "_own")],
+    [("softmax_causal", "memory_like"), ("softmax_window8", "memory_like"), ("softmax_window8", "_own")],
 )
 def test_a_cache_that_can_not_grow_is_as_it_was(name: str, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The step can be made again when there is memory."""
