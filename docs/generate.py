@@ -59,7 +59,6 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "gpu-decode": measured.gpu_decode,
     "gpu-large": measured.gpu_large,
     "kernel-profile": profiles.kernel_profile,
-    "kernel-options": profiles.kernel_options,
     "kernel-instructions": profiles.kernel_instructions,
     "cpu-peers": ratios.cpu_peers,
     "gpu-ratios": ratios.gpu_ratios,

@@ -1,7 +1,5 @@
 """The generated blocks that say where the time of a training step goes, kernel by kernel."""
 
-from typing import Any
-
 from docs import measured
 from docs.measured import Rows, caption, table
 
@@ -42,32 +40,3 @@ def kernel_instructions() -> str:
     headings = tuple(rows[0])
     body = [tuple(f"{x:.3f}" if isinstance(x, float) else str(x) for x in r.values()) for r in rows]
     return caption("kernel_instructions", title, machine) + table(headings, body)
-
-
-def kernel_options() -> str:
-    """One row per kernel: its time by the rule, and the fastest of other options."""
-    if not (measured.RESULTS / "kernel_options.json").exists():
-        return "No run is recorded: `python -m benchmarks.kernel_options` makes one.\n"
-    _, machine, rows = measured.results("kernel_options")
-    timed, found = [r for r in rows if "ms" in r], dict[tuple[str, ...], Rows]()
-    for r in timed:
-        found.setdefault((r["spec"], r["pass"], r["kernel"]), []).append(r)
-    body = [_tried(place, own) for place, own in found.items()]
-    headings = ("spec", "pass", "kernel", "by rule", "ms", "others", "the fastest", "ms", "the slowest", "ms")
-    return caption("kernel_options", "", machine) + table(headings, body, left=4)
-
-
-def _tried(place: tuple[str, ...], rows: Rows) -> tuple[str, ...]:
-    rule, others = rows[0], sorted(rows[1:], key=lambda r: r["ms"])
-    spec, side, kernel = place
-    ends = [cell for r in (others[:1] + others[-1:]) for cell in (_changed(rule, r), f"{r['ms']:.3f}")] or [""] * 4
-    return (spec, side, f"`{kernel}`", _named(rule["options"]), f"{rule['ms']:.3f}", str(len(others)), *ends)
-
-
-def _changed(rule: dict[str, Any], other: dict[str, Any]) -> str:
-    return _named({k: v for k, v in other["options"].items() if rule["options"].get(k) != v})
-
-
-def _named(options: dict[str, int]) -> str:
-    """Options in short."""
-    return ", ".join(f"{k.removeprefix('num_').removeprefix('BLOCK_')} {v}" for k, v in options.items())

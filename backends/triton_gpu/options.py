@@ -125,6 +125,7 @@ def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], 
     if kernel.sequential:
         kept = sum(_elements(n, blocks, sizes) for n in nodes if _is_param(n))
         tokens = kept + weight * sum(_elements(n, blocks, sizes) for n in nodes if n.op not in FREE)
+        # operands of a chunk's products come and go; those of one token are no products' and stay
         single = sizes[CHUNK] == 1 and tokens >= FULL_ELEMENTS
         return 16 if kept >= FULL_ELEMENTS else 8 if single else 4
     # 16-bit products hold a precise operand and what rounding takes from it
@@ -190,10 +191,15 @@ def carries_rows(kernel: Kernel) -> bool:
 
 
 def _column_options(kernel: Kernel, sizes: Mapping[str, int], lanes: int) -> dict[str, int]:
-    """As few threads as can hold whole columns of a chunk, so that scans need no other thread (`holds_columns`)."""
-    blocks, warps = _columns(kernel, sizes, lanes, COLUMN_ELEMENTS)
-    if _alive(kernel, blocks, sizes, 1) > ALIVE_A_THREAD * warps * lanes:
-        blocks, warps = _columns(kernel, sizes, lanes, COLUMN_ELEMENTS // 2)
+    """As few threads as can hold whole columns of a chunk, so that scans need no other thread (`holds_columns`).
+
+    Where much is alive at once a thread gets half as many columns; of a walk, which keeps its state beside that, fewer.
+    """
+    share, fewest = COLUMN_ELEMENTS, COLUMN_ELEMENTS // (8 if kernel.sequential else 2)
+    blocks, warps = _columns(kernel, sizes, lanes, share)
+    while share > fewest and _alive(kernel, blocks, sizes, 1) > ALIVE_A_THREAD * warps * lanes:
+        share //= 2
+        blocks, warps = _columns(kernel, sizes, lanes, share)
     return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": 2}
 
 

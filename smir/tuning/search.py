@@ -188,6 +188,8 @@ class Search:
             if self._refused(variant, place, options):
                 self.counts.refused += 1
             elif self._better(variant, place, options):
+                # what is near the old options and wasn't measured may be near the better ones too
+                variant.tried -= {name for where, name in pending if where == place}
                 pending = {k: v for k, v in pending.items() if k[0] != place}
                 self._offer(variant, place, pending)
 

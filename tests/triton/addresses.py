@@ -57,6 +57,9 @@ class Language:
     def minimum(self, a: Number, b: Number) -> Number:
         return min(a, b)
 
+    def maximum(self, a: Number, b: Number) -> Number:
+        return max(a, b)
+
     def load(self, address: "Entry", **_: Any) -> Number:
         return self.arithmetic.number(address.table(int(address.index)))
 
