@@ -9,7 +9,7 @@ from smir.backends.triton_gpu.segments import has_segments
 from smir.errors import IRError
 from smir.ir.kernel import KernelPlan
 
-RESERVED = frozenset({"launch", "tiles", "level_weights", "__init__"})
+RESERVED = frozenset({"launch", "tiles", "level_tiles", "level_weights", "__init__"})
 
 
 def emit(plan: KernelPlan, facts: Facts | None = None) -> dict[str, str]:
@@ -24,10 +24,16 @@ def emit(plan: KernelPlan, facts: Facts | None = None) -> dict[str, str]:
         raise IRError("packed sequences are walked whole: kernels along segments know sequences of one length")
     printed = [print_kernel(plan, kernel, facts) for kernel in plan.kernels]
     sources = {f"{k.name}.py": k.source for k in printed}
-    helpers = ("tiles.py", *(["level_weights.py"] if needs_levels(printed) else []))
+    helpers = ("tiles.py", *(["level_tiles.py", "level_weights.py"] if needs_levels(printed) else []))
     return {
         "__init__.py": "from .launch import launch as launch\n",
         "launch.py": print_launcher(plan, printed, facts),
-        **{name: files("smir.backends.triton_gpu").joinpath(name).read_text(encoding="utf-8") for name in helpers},
+        **{name: _helper(name) for name in helpers},
         **sources,
     }
+
+
+def _helper(name: str) -> str:
+    """The text of a module that kernels import, which finds the others beside itself."""
+    text = files("smir.backends.triton_gpu").joinpath(name).read_text(encoding="utf-8")
+    return text.replace("from smir.backends.triton_gpu.", "from .")

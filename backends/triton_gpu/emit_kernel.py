@@ -7,7 +7,8 @@ from smir.backends.triton_gpu.emit_carries import advance, is_constant, print_in
 from smir.backends.triton_gpu.emit_levels import print_level_sums
 from smir.backends.triton_gpu.emit_tiles import INDENT, Block, TilePrinter
 from smir.backends.triton_gpu.facts import Facts
-from smir.backends.triton_gpu.frame import HELPERS, Argument, Frame
+from smir.backends.triton_gpu.frame import Argument, Frame
+from smir.backends.triton_gpu.helpers import HELPERS
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
 from smir.backends.triton_gpu.names import comment, identifier, word
 from smir.backends.triton_gpu.options import carries_rows
@@ -235,12 +236,13 @@ def _assemble(frame: Frame, kernel: Kernel, body: Block) -> PrintedKernel:
     axis_constants = [n for axis, _ in kernel.roles for n in frame.axis_constants(axis)]
     constants = [c for c in (*CONSTANTS, *axis_constants) if _uses(text, c)]
     signature = [a.name for a in arguments] + sizes + [f"{c}: tl.constexpr" for c in constants]
-    helpers = [h for h in HELPERS if _uses(text, h + "(", whole=False)]
+    helpers = {module: [h for h in names if _uses(text, h + "(", whole=False)] for module, names in HELPERS.items()}
+    imports = [f"from .{module} import {', '.join(used)}\n" for module, used in sorted(helpers.items()) if used]
     source = _HEADER.format(
         title=comment(kernel.name),
         programs=_programs(frame, kernel),
         formula="\n".join(comment_lines(kernel.formula)),
-        imports=f"\nfrom .tiles import {', '.join(helpers)}\n" if helpers else "",
+        imports="".join(["\n", *imports]) if imports else "",
         sizes=", ".join(f'"{s}"' for s in (*sizes, *frame.growing)),
         name=identifier(kernel.name),
         parameters="".join(f"    {s},\n" for s in signature),

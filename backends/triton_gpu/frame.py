@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from smir.backends.triton_gpu.facts import Facts, block_name, size_name
+from smir.backends.triton_gpu.helpers import FIXED
 from smir.backends.triton_gpu.names import Names, word
 from smir.backends.triton_gpu.options import has_columns
 from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, PACKED_TABLE
@@ -33,19 +34,6 @@ from smir.ir.tile import (
     axis_parts,
 )
 from smir.ir.tile_program import SCAN, Carry, Result
-
-# Variables of every kernel; `Names` keeps tensors and temporaries off them.
-HELPERS = (
-    "cross_pairs edge_row exp fold_inner fold_outer larger level_mask level_product level_rows level_running_sum "
-    "logaddexp mirrored next_level pair_collect pair_distance pick_rows place_row precise_product rotate running_sum "
-    "running_sum_column running_sum_transposed same_pair scan_columns_back scan_rows scanned_sum segment_sum "
-    "shift_columns shift_rows sigmoid smaller spread_inner spread_outer tanh turn_pairs unit_inverse "
-    "weighted_level_product widen"
-).split()
-FIXED = frozenset(
-    "time heads chunks CHUNK LEVELS PRODUCT WIDE PRECISION INVERSE_PRECISION PARTS program batch head chunk col_chunk "
-    "row sequence here there start inside left col_start col_inside col_left level visited distance farthest".split()
-) | frozenset(HELPERS)
 
 
 @dataclass(frozen=True)

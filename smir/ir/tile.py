@@ -9,7 +9,7 @@ argument over all levels s = 1, 2, 4, .. < C of the binary tree over a chunk's r
 docs/architecture.md).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from smir.errors import IRError
@@ -331,16 +331,16 @@ STRUCTURAL = frozenset(
 OPS = STRUCTURAL | frozenset(POINTWISE)
 
 
-def level_dependent(root: Node) -> set[Node]:
-    """The nodes below a `level_sum`'s argument that change from level to level.
+def level_dependent(root: Node) -> Set[Node]:
+    """The nodes below a `level_sum`'s argument that change from level to level, in the order of `walk`.
 
     A sum over levels inside it has the same value at all of them.
     """
-    found: set[Node] = set()
+    found: dict[Node, None] = {}
     for n in walk([root]):
         if n.op in LEVEL_OPS or (n.op != "level_sum" and any(a in found for a in n.args)):
-            found.add(n)
-    return found
+            found[n] = None
+    return found.keys()
 
 
 # ---- what operations do to axes ----------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from smir.compilation import Compilation
 from smir.derivatives import training_plan
 from smir.ir.graph import reaches, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
-from smir.ir.tile import BUFFER, CARRIED
+from smir.ir.tile import BUFFER, CARRIED, level_dependent
 from smir.ir.tile_program import CHUNKED, QUADRATIC, STEP
 from smir.passes.analysis.stops import unmarked
 from smir.passes.kernels.lines import SUMS
@@ -169,3 +169,14 @@ def check_plan(name: str, form: str, chunk: int) -> None:
     assert set(found_final) == set(final)
     for state, value in final.items():
         np.testing.assert_allclose(found_final[state], value, rtol=1e-11, atol=1e-12)
+
+
+def test_what_changes_with_levels_comes_in_one_order() -> None:
+    """A set's order is that of addresses: kernels would be printed differently by every process."""
+    wanted = frozenset(d.name for d in smir.compile("dplr").spec.declarations)
+    plan = training_plan(smir.compile("dplr").compilation, CHUNKED, wanted).backward
+    sums = [n for k in plan.kernels for n in walk(k.roots()) if n.op == "level_sum"]
+    for n in sums:
+        inside = level_dependent(n.args[0])
+        assert list(inside) == [m for m in walk([n.args[0]]) if m in inside]
+    assert sums

@@ -34,7 +34,7 @@ def plan_of(value: Node, name: str = "k", kernel: str = "output") -> KernelPlan:
 
 def test_one_file_per_kernel_and_a_launcher() -> None:
     printed = sources("delta_rule")
-    assert set(printed) == {*PARTS, "level_weights.py", "prep_output.py", "carry_S.py"}
+    assert set(printed) == {*PARTS, "level_tiles.py", "level_weights.py", "prep_output.py", "carry_S.py"}
     for name, text in printed.items():
         ast.parse(text, name)
 
