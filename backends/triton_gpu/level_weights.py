@@ -8,8 +8,9 @@ from functools import lru_cache
 
 import torch
 
-# What the matrices of one level are, in order. Distances add up a row's tokens up to the boundary of its pair of blocks
-# (exclusive: without its own); collected, a row adds up what is in the rows whose distance counts it.
+# What the matrices of one level are, in order; kernels count them too (`level_tiles.py`). Distances add up a row's
+# tokens up to the boundary of its pair of blocks (exclusive: without its own); collected, a row adds up what is in the
+# rows whose distance counts it.
 DIRECTIONS = ((False, False), (False, True), (True, False), (True, True))
 NEIGHBOURS, LOWER, UPPER, DISTANCE, COLLECTED = 0, 1, 2, 3, 7
 KINDS = COLLECTED + len(DIRECTIONS)
