@@ -123,6 +123,12 @@ def _heads_first(*names: str, **others: str) -> Callable[[Tensors], Tensors]:
     return lambda x: {name: a.transpose(1, 2).contiguous() for name, a in pick(x).items()}
 
 
+def _mlstm(x: Tensors) -> Tensors:
+    """Gates in float32: with bfloat16 ones their kernels don't compile on Hopper (an assertion of LLVM fails)."""
+    theirs = _heads_first("q", "k", "v", "i", "f")(x)
+    return {**theirs, "i": theirs["i"].float(), "f": theirs["f"].float()}
+
+
 def _heads_back(y: Any) -> Any:
     y = y[0] if isinstance(y, tuple) else y
     return y.transpose(1, 2)
@@ -221,7 +227,7 @@ PEERS: Mapping[str, tuple[Peer, ...]] = {
     # theirs scales keys by K^-1/2
     "mlstm": (
         Peer("mlstm_kernels.torch.chunkwise.triton_xl_chunk", "mlstm_chunkwise__xl_chunk",
-             _heads_first("q", "k", "v", "i", "f"), {"chunk_size": 128}, same=False, result=_heads_back),
+             _mlstm, {"chunk_size": 128}, same=False, result=_heads_back),
     ),
     "forgetting_attention": (
         Peer("fla.ops.forgetting_attn", "parallel_forgetting_attn", named("q", "k", "v", "g")),
