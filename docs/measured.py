@@ -25,11 +25,15 @@ def table(headings: Sequence[str], rows: Iterable[Sequence[str]], left: int = 1)
     return "\n".join(f"| {' | '.join(row)} |" for row in (headings, rule, *rows)) + "\n"
 
 
+class NotRecordedError(Exception):
+    """There is no file of results; the message is the sentence that stands in the docs instead."""
+
+
 def results(name: str) -> tuple[str, dict[str, str], Rows]:
-    """Title, machine and rows of one benchmark. Raises FileNotFoundError with the command that makes them."""
+    """Title, machine and rows of one benchmark. Raises NotRecordedError with the command that makes them."""
     path = RESULTS / f"{name}.json"
     if not path.exists():
-        raise FileNotFoundError(f"{path}: run python -m benchmarks.{name}")
+        raise NotRecordedError(f"No run is recorded: `python -m benchmarks.{name}` makes one.")
     found = json.loads(path.read_text(encoding="utf-8"))
     return found.get("title", ""), found["machine"], found["rows"]
 
@@ -77,6 +81,8 @@ def target_limits() -> str:
 
 # ---- on a GPU ---------------------------------------------------------------------------------------------------
 
+SIZED = ("float32", "float16", "bfloat16")
+
 
 def gpu_gradients() -> str:
     """The same for gradients."""
@@ -85,8 +91,6 @@ def gpu_gradients() -> str:
 
 def gpu_golden() -> str:
     """The same for outputs, final states and gradients of the golden vectors."""
-    if not (RESULTS / "gpu_golden.json").exists():
-        return "No run has been recorded. To make one: `python -m benchmarks.gpu_golden`.\n"
     rows = results("gpu_golden")[2]
     beyond = "".join(
         f"- {r['spec']}, {r['form']}, {r['dtype']}, case `{r['case']}`, `{r['result']}`: {r['error']:.1e} of "
@@ -148,8 +152,6 @@ def _problem(row: dict[str, Any]) -> str:
 
 def gpu_packed() -> str:
     """One row per spec: packed sequences against a loop over them, and what packing costs."""
-    if not (RESULTS / "gpu_packed.json").exists():
-        return "No run is recorded: `python -m benchmarks.gpu_packed` makes one.\n"
     _, machine, rows = results("gpu_packed")
     headings = ("spec", "forms", "same bits", "of budget, float32", "of budget, bf16", "never waits", "passed",
                 "batch ms", "packed ms", "unequal ms")  # fmt: skip
@@ -175,8 +177,6 @@ def _packed_row(spec: str, rows: Rows) -> tuple[str, ...]:
 
 def gpu_equivalences() -> str:
     """One row per spec: segments and steps against float64, and what has the same bits."""
-    if not (RESULTS / "gpu_equivalences.json").exists():
-        return "No run is recorded: `python -m benchmarks.gpu_equivalences` makes one.\n"
     _, machine, rows = results("gpu_equivalences")
     specs = sorted({r["spec"] for r in rows if "kernels" in r or r.get("result") == "segments"})
     body = [_equivalence_row(spec, [r for r in rows if r["spec"] == spec and "error" in r]) for spec in specs]
@@ -197,8 +197,6 @@ def _equivalence_row(spec: str, rows: Rows) -> tuple[str, ...]:
 
 def gpu_decode() -> str:
     """One row per spec and batch: a step from a graph and as a plain call, beside the floor and a peer."""
-    if not (RESULTS / "gpu_decode.json").exists():
-        return "No run is recorded: `python -m benchmarks.gpu_decode` makes one.\n"
     _, machine, rows = results("gpu_decode")
     timed = sorted((r for r in rows if "graph_us" in r), key=lambda r: (r["spec"], r["batch"]))
     headings = ("spec", "batch", "floor µs", "graph µs", "plain call µs", "peer, graph µs", "peer, plain µs")
@@ -210,10 +208,50 @@ def gpu_decode() -> str:
     return caption("gpu_decode", "", machine) + table(headings, body) + _problems(rows)
 
 
+def gpu_sizes() -> str:
+    """One row per spec: sizes, types, shared heads and NaNs, and the largest part of a budget in each type."""
+    _, machine, rows = results("gpu_sizes")
+    body = []
+    for spec in sorted({r["spec"] for r in rows if "case" in r}):
+        own = [r for r in rows if r["spec"] == spec and "case" in r]
+        share = [_worst(r["share"] for r in own if r["dtype"] == d and r["share"] is not None) for d in SIZED]
+        cases = ", ".join(dict.fromkeys(r["case"] for r in own))
+        body.append((spec, own[0]["form"], cases, *(f"{s:.2f}" for s in share),
+                     f"{sum(r['passed'] for r in own)} of {len(own)}"))  # fmt: skip
+    outside = "".join(f"- {r['spec']}, {r['case']}, {r['dtype']}, `{r['result']}`: {r['share']:.2f} of its budget\n"
+                      for r in rows if not r.get("passed", True) and r["share"] is not None)  # fmt: skip
+    headings = ("spec", "form", "dimensions, heads, NaN", *(f"of budget, {d}" for d in SIZED), "passed")
+    return caption("gpu_sizes", "", machine) + table(headings, body, left=3) + outside + _problems(rows)
+
+
+def gpu_graphs() -> str:
+    """What CUDA graphs and torch.compile gave, in a sentence each, and what is missing or wrong."""
+    _, machine, rows = results("gpu_graphs")
+    sides = {side: [r for r in rows if r.get("side") == side] for side in ("forward", "training")}
+    found = "".join(f"- CUDA graph of {side}: {len(own)} specs, {sum(r['same'] for r in own)} with the bits of an eager "
+                    "call.\n" for side, own in sides.items() if own)  # fmt: skip
+    traced = [r for r in rows if r.get("task") == "compile"]
+    if traced:
+        whole = sum(r["graphs"] == 1 and not r["breaks"] for r in traced)
+        found += (f"- `torch.compile(fullgraph=True)`, two lengths: {len(traced)} specs, {whole} in one graph without a "
+                  f"break; results differ by {_worst(r['difference'] for r in traced):.1e} at most.\n")  # fmt: skip
+    wrong = "".join(f"- {r['spec']}, {r['side']}: other bits\n" for r in rows if r.get("same") is False)
+    return caption("gpu_graphs", "", machine) + found + wrong + _problems(rows)
+
+
+def gpu_decode_softmax() -> str:
+    """Steps of softmax mixers from a cache, beside torch's attention of one query on the same keys and values."""
+    _, machine, rows = results("gpu_decode_softmax")
+    timed = [r for r in rows if "ms" in r]
+    body = [(r["spec"], f"{r['past']:,}", f"{r['ms']:.3f}", f"{r['torch']:.3f}") for r in timed]
+    checks = [r for r in rows if "error" in r]
+    closing = f"\n{len(checks)} comparisons with float64, {sum(not r['passed'] for r in checks)} outside their budget.\n"
+    headings = ("spec", "tokens in the cache", "step ms", "torch's attention ms")
+    return caption("gpu_decode_softmax", "", machine) + table(headings, body) + closing + _problems(rows)
+
+
 def gpu_large() -> str:
     """One row per spec and way: whether the last of more than 2^31 elements are what they are alone."""
-    if not (RESULTS / "gpu_large.json").exists():
-        return "No run is recorded: `python -m benchmarks.gpu_large` makes one.\n"
     _, machine, rows = results("gpu_large")
     keys = dict.fromkeys((r["spec"], r["form"], r["case"]) for r in rows if "case" in r)
     body = []
@@ -276,8 +314,6 @@ def _both(row: dict[str, Any]) -> str:
 
 def gpu_examples() -> str:
     """The training examples on a GPU: losses, and seconds a step."""
-    if not (RESULTS / "gpu_examples.json").exists():
-        return "No run has been recorded. To make one: `python -m benchmarks.gpu_examples`.\n"
     _, machine, rows = results("gpu_examples")
     body = [(f"`{r['example']}`", r["mixer"], str(r["steps"]), f"{r['loss before']:.3f}", f"{r['loss after']:.3f}",
              r["unit"], f"{r['ms a step']:.1f}") for r in rows if "loss after" in r]  # fmt: skip

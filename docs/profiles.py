@@ -9,8 +9,6 @@ SHARE = 0.04
 
 def kernel_profile() -> str:
     """One row per spec and kernel that matters, at the first of the recorded shapes."""
-    if not (measured.RESULTS / "kernel_profile.json").exists():
-        return "No run is recorded: `python -m benchmarks.kernel_profile` makes one.\n"
     _, machine, rows = measured.results("kernel_profile")
     timed = [r for r in rows if "ms" in r]
     shape = timed[0]["shape"]

@@ -16,8 +16,6 @@ Found = Mapping[str, Any]
 
 def gpu_ratios() -> str:
     """One row per spec, shape and peer: times, their ratio, what is wanted, how close to the limit, memory."""
-    if not (measured.RESULTS / "gpu_ratios.json").exists():
-        return "No run is recorded: `python -m benchmarks.gpu_ratios` makes one.\n"
     _, machine, rows = measured.results("gpu_ratios")
     ceilings = next((r for r in rows if r["who"] == CEILINGS and "error" not in r), None)
     if ceilings is None:
@@ -53,8 +51,6 @@ def _lines(name: str, row: Row, tokens: tuple[int, int], rows: Rows, ceilings: F
 
 def gpu_first_calls() -> str:
     """One row per implementation: what its first training step takes, compiled by many processes and not."""
-    if not (measured.RESULTS / "gpu_ratios.json").exists():
-        return ""
     _, machine, rows = measured.results("gpu_ratios")
     body = []
     for key in dict.fromkeys((r["row"], r["who"]) for r in rows if r["task"] == COMPILE):
@@ -86,14 +82,10 @@ def gpu_scaling_heads() -> str:
 
 def cpu_peers() -> str:
     """Every row of the numpy programs beside token-by-token peers."""
-    if not (measured.RESULTS / "cpu_peers.json").exists():
-        return "No run is recorded: `python -m benchmarks.cpu_peers` makes one.\n"
     return measured.whole("cpu_peers", {"forward ms": ".1f", "forward + backward ms": ".0f"})
 
 
 def _scaling(sweep: str, label: Callable[[Found], str], about: str) -> str:
-    if not (measured.RESULTS / "gpu_scaling.json").exists():
-        return "No run is recorded: `python -m benchmarks.gpu_scaling` makes one.\n"
     _, machine, found = measured.results("gpu_scaling")
     rows = [r for r in found if r["who"].startswith(sweep) and "both_ms" in r and r["task"] == MEASURE]
     labels = dict.fromkeys(label(r) for r in rows)
