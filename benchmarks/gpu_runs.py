@@ -164,8 +164,9 @@ def check_summary(rows: Rows) -> None:
         float32, bfloat16 = (worst_share(r for r in own if r["dtype"] == d) for d in ("float32", "bfloat16"))
         print(f"{spec:<27}{len(own):>6}{sum(not r['passed'] for r in own):>5}{float32:>9.2f}{bfloat16:>7.2f}"
               f"{sum(not r['repeats'] for r in own):>6}")  # fmt: skip
-    for r in (r for r in rows if "crashed" in r):
-        print(r["spec"], r["crashed"][-500:])
+    for r in rows:
+        if "crashed" in r or "refused" in r:
+            print(r["spec"], r.get("form", ""), r.get("dtype", ""), str(r.get("crashed") or r.get("refused"))[-500:])
     for r in [r for r in rows if "error" in r and not r["passed"]][:60]:
         print("FAIL", *(r[k] for k in ("spec", "form", "dtype", "case", "result")),
               f"{r['error']:.2e} > {r['budget']:.2e}",

@@ -52,7 +52,6 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "crossover": measured.crossover,
     "host-overhead": measured.host_overhead,
     "compile-time": measured.compile_time,
-    "gpu-training-times": measured.gpu_training_times,
     "gpu-examples": measured.gpu_examples,
     "gpu-packed": measured.gpu_packed,
     "gpu-equivalences": measured.gpu_equivalences,

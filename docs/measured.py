@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import gpu_forward as gpu
-from benchmarks.gpu_runs import CHECK, TIMES, task_of
-from benchmarks.gpu_training import PEER
+from benchmarks.gpu_runs import CHECK, task_of
 from smir import verify
 from smir.backends.triton_gpu.ahead_of_time import SHARED_LIMIT, STACK_LIMIT
 from smir.compilation import FORMS
@@ -228,13 +227,14 @@ def gpu_graphs() -> str:
     """What CUDA graphs and torch.compile gave, in a sentence each, and what is missing or wrong."""
     _, machine, rows = results("gpu_graphs")
     sides = {side: [r for r in rows if r.get("side") == side] for side in ("forward", "training")}
-    found = "".join(f"- CUDA graph of {side}: {len(own)} specs, {sum(r['same'] for r in own)} with the bits of an eager "
-                    "call.\n" for side, own in sides.items() if own)  # fmt: skip
+    found = "".join(f"- CUDA graph of {side}: {len(own)} specs, {sum(r['same'] for r in own)} with the bits of an "
+                    "eager call.\n" for side, own in sides.items() if own)  # fmt: skip
     traced = [r for r in rows if r.get("task") == "compile"]
     if traced:
         whole = sum(r["graphs"] == 1 and not r["breaks"] for r in traced)
-        found += (f"- `torch.compile(fullgraph=True)`, two lengths: {len(traced)} specs, {whole} in one graph without a "
-                  f"break; results differ by {_worst(r['difference'] for r in traced):.1e} at most.\n")  # fmt: skip
+        worst = _worst(r["difference"] for r in traced)
+        found += (f"- `torch.compile(fullgraph=True)`, two lengths: {len(traced)} specs, {whole} in one graph "
+                  f"without a break; results differ by {worst:.1e} at most.\n")  # fmt: skip
     wrong = "".join(f"- {r['spec']}, {r['side']}: other bits\n" for r in rows if r.get("same") is False)
     return caption("gpu_graphs", "", machine) + found + wrong + _problems(rows)
 
@@ -245,7 +245,9 @@ def gpu_decode_softmax() -> str:
     timed = [r for r in rows if "ms" in r]
     body = [(r["spec"], f"{r['past']:,}", f"{r['ms']:.3f}", f"{r['torch']:.3f}") for r in timed]
     checks = [r for r in rows if "error" in r]
-    closing = f"\n{len(checks)} comparisons with float64, {sum(not r['passed'] for r in checks)} outside their budget.\n"
+    closing = (
+        f"\n{len(checks)} comparisons with float64, {sum(not r['passed'] for r in checks)} outside their budget.\n"
+    )
     headings = ("spec", "tokens in the cache", "step ms", "torch's attention ms")
     return caption("gpu_decode_softmax", "", machine) + table(headings, body) + closing + _problems(rows)
 
@@ -261,55 +263,6 @@ def gpu_large() -> str:
         body.append((*key, f"{own[0]['elements'] / 2**31:.2f}", f"{own[0]['GiB']:.0f}", same))
     headings = ("spec", "form", "way", "elements / 2^31", "GiB", "results with the same bits")
     return caption("gpu_large", "", machine) + table(headings, body, left=3) + _problems(rows)
-
-
-def gpu_training_times() -> str:
-    """Forward + backward beside the peers' kernels: one row per spec and shape."""
-    _, machine, rows = results("gpu_training")
-    ours, peers = ({(r["spec"], r["shape"]): r for r in rows if task_of(r) == task and "both_ms" in r}
-                   for task in (TIMES, PEER))  # fmt: skip
-    if not ours:
-        return "The recorded run measured errors only, no times. Again: `python -m benchmarks.gpu_training`.\n"
-    title = (
-        "forward / forward and backward in bfloat16, chunked where that is legal, beside other people's kernels for "
-    )
-    title += (
-        "the same inputs: median milliseconds, and MiB beside the inputs at the most; a shape is B x T x H x every "
-    )
-    title += "dimension; the search is what the peer's first step takes after it was compiled"
-    headings = ("spec", "peer", "shape", "ms", "peer's ms", "ours / peer's", "MiB", "peer's MiB", "peer's search s")
-    body = [_beside(row, peers.get(key)) for key, row in sorted(ours.items(), key=lambda item: item[0][0])]
-    refused = "".join(f"- {r['spec']}, {r['shape']}: `{r['peer']}` refused, {r['peer_error']}\n"
-                      for r in rows if "peer_error" in r and task_of(r) == PEER)  # fmt: skip
-    failed = refused + _problems([r for r in rows if task_of(r) != CHECK])
-    return caption("gpu_training", title, machine) + table(headings, body, left=3) + (f"\n{failed}" if failed else "")
-
-
-def _beside(row: dict[str, Any], peer: dict[str, Any] | None) -> tuple[str, ...]:
-    shape, ms, memory = row["shape"].replace("x", " x "), _both(row), f"{row['extra_MiB']:.0f}"
-    if peer is None:
-        return row["spec"], "", shape, ms, "", "", memory, "", ""
-    ratio = _both({what: row[what] / peer[what] for what in TIMED})
-    name = f"`{peer['peer'].rsplit('.', 1)[-1]}`"
-    return (
-        row["spec"],
-        name,
-        shape,
-        ms,
-        _both(peer),
-        ratio,
-        memory,
-        f"{peer['extra_MiB']:.0f}",
-        f"{peer['first_s']:.1f}",
-    )
-
-
-TIMED = ("forward_ms", "both_ms")
-
-
-def _both(row: dict[str, Any]) -> str:
-    """Forward, and forward with backward."""
-    return " / ".join(f"{row[what]:.2f}" for what in TIMED)
 
 
 def gpu_examples() -> str:

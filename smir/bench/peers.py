@@ -81,11 +81,6 @@ def _import_bare(package: str) -> None:
         sys.modules[package] = importlib.util.module_from_spec(found)
 
 
-def has_peers() -> bool:
-    """Whether flash-linear-attention is installed."""
-    return importlib.util.find_spec("fla") is not None
-
-
 def peers_of(mixer: str, device: str, wanted: set[str] | None = None) -> tuple[Peer, ...]:
     """Those of a library spec that run on this device (`cpu`, `cuda:0`) and are installed; `wanted` names packages
     (None: all)."""

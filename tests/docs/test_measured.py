@@ -7,27 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import gpu_examples, gpu_runs, gpu_training
 from benchmarks.gpu_runs import CHECK, TIMES, Children, Task, task_of
-from benchmarks.gpu_training import PEER, TASKS, WARM
-from benchmarks.peers import PEERS
+from benchmarks.kernel_profile import WARM
 from docs import measured
+from docs.generate import generated
+from smir.bench.peers import GPU, PEERS
 from smir.specs import library_names
 
 CHECKED = {"spec": "x", "error": 1.0, "passed": True}
 TIMED = {"task": TIMES, "spec": "x", "shape": "4x8x2x16", "forward_ms": 1.0,
          "both_ms": 3.0, "extra_MiB": 100.4}  # fmt: skip
-BESIDE = {
-    "task": PEER,
-    "spec": "x",
-    "shape": "4x8x2x16",
-    "forward_ms": 2.0,
-    "both_ms": 2.0,
-    "extra_MiB": 50.0,
-    "first_s": 7.0,
-    "peer": "fla.ops.chunk_x",
-}
+TASKS = {CHECK: Task(gpu_training.check), WARM: Task(gpu_training.check, recorded=False),
+         TIMES: Task(gpu_training.check, alone=True)}  # fmt: skip
 CHILD = """
 import json, sys, time
 task, spec = sys.argv[2:]
@@ -50,18 +44,18 @@ def recorded(out: Path) -> list[dict[str, Any]]:
 
 
 def test_rows_know_their_task() -> None:
-    assert [task_of(r) for r in (CHECKED, TIMED, BESIDE)] == [CHECK, TIMES, PEER]
-    assert task_of({"forward_ms": 1.0}) == TIMES and task_of({"crashed": "peer: it broke: badly"}) == PEER
+    assert [task_of(r) for r in (CHECKED, TIMED)] == [CHECK, TIMES]
+    assert task_of({"forward_ms": 1.0}) == TIMES and task_of({"crashed": "warm: it broke: badly"}) == WARM
 
 
 def test_several_calls_fill_one_file(out: Path) -> None:
     crashed = {"spec": "x", "crashed": f"{TIMES}: out of memory"}
-    for rows in ([CHECKED], [crashed], [TIMED, {**TIMED, "shape": "1x8x2x16"}], [{**TIMED, "spec": "y"}], [BESIDE]):
+    for rows in ([CHECKED], [crashed], [TIMED, {**TIMED, "shape": "1x8x2x16"}], [{**TIMED, "spec": "y"}]):
         gpu_runs.record(out, "", rows, TASKS)
-    kept = [CHECKED, TIMED, {**TIMED, "shape": "1x8x2x16"}, {**TIMED, "spec": "y"}, BESIDE]
+    kept = [CHECKED, TIMED, {**TIMED, "shape": "1x8x2x16"}, {**TIMED, "spec": "y"}]
     assert recorded(out) == kept
     gpu_runs.record(out, "", [{**TIMED, "both_ms": 9.0}], TASKS)
-    assert recorded(out) == [CHECKED, {**TIMED, "spec": "y"}, BESIDE, {**TIMED, "both_ms": 9.0}]
+    assert recorded(out) == [CHECKED, {**TIMED, "spec": "y"}, {**TIMED, "both_ms": 9.0}]
 
 
 def test_what_only_warms_up_is_not_recorded_unless_it_fails(out: Path) -> None:
@@ -92,24 +86,9 @@ def test_unknown_names_are_refused(option: str, value: str, monkeypatch: pytest.
     assert "there is no" in capsys.readouterr().err
 
 
-def table_of(rows: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setattr(measured, "results", lambda name: ("", {"card": "a card"}, rows))
-    return measured.gpu_training_times()
-
-
-def test_ours_stands_beside_theirs(monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = {"task": PEER, "spec": "z", "shape": "1x1", "peer": "fla.z", "peer_error": "RuntimeError: no"}
-    text = table_of([CHECKED, TIMED, BESIDE, {**TIMED, "spec": "y"}, refused, {"spec": "v", "crashed": "peer: oh"}],
-                    monkeypatch)  # fmt: skip
-    assert "| x | `chunk_x` | 4 x 8 x 2 x 16 | 1.00 / 3.00 | 2.00 / 2.00 | 0.50 / 1.50 | 100 | 50 | 7.0 |" in text
-    assert "| y |  | 4 x 8 x 2 x 16 | 1.00 / 3.00 |  |  | 100 |  |  |" in text
-    assert "- z, 1x1: `fla.z` refused, RuntimeError: no\n" in text and "- v: the peer ended early, `oh`\n" in text
-    assert "no times" in table_of([CHECKED, BESIDE], monkeypatch)
-
-
 def test_errors_and_times_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     row = {**CHECKED, "form": "step", "dtype": "float32", "case": "usual", "budget": 2.0, "repeats": True}
-    monkeypatch.setattr(measured, "results", lambda name: ("", {"sizes": "small"}, [row, TIMED, BESIDE]))
+    monkeypatch.setattr(measured, "results", lambda name: ("", {"sizes": "small"}, [row, TIMED]))
     text = measured.gpu_errors("gpu_training")
     assert "| 1 of 1 |" in text and "1 comparisons, 0 outside" in text
 
@@ -118,9 +97,10 @@ def test_peers_take_what_the_specs_declare() -> None:
     import smir
 
     assert set(PEERS) <= set(library_names())
-    for spec, peer in PEERS.items():
-        declared = {d.name: 1.0 for d in smir.compile(spec).spec.declarations}
-        assert set(peer.arguments(declared).values()) <= {1.0, -1.0} and peer.name.startswith("fla.ops.")
+    for spec, peers in PEERS.items():
+        declared = {d.name: torch.ones(1, 1, 1, 1) for d in smir.compile(spec).spec.declarations}
+        for peer in (p for p in peers if p.device == GPU):
+            assert peer.arguments(declared), (spec, peer.name)
 
 
 def test_the_examples_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,7 +112,10 @@ def test_the_examples_can_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     written = gpu_examples.train("generate:gated_delta_rule", "cpu", steps=2)
     monkeypatch.setattr(measured, "results", lambda name: ("", {"sizes": "small"}, [row, written]))
     assert "| `generate` | gated_delta_rule | 60 | " in measured.gpu_examples()
-    monkeypatch.setattr(measured, "RESULTS", Path(__file__).parent)
-    assert "No run" in measured.gpu_examples()
-    monkeypatch.setattr(Path, "exists", lambda path: True)
     assert "| `train_digits_lion` | scalar_decay | 2 | " in measured.gpu_examples()
+
+
+def test_a_block_without_a_run_says_how_to_make_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(measured, "RESULTS", tmp_path)
+    said = generated("gpu-examples")
+    assert said == "No run is recorded: `python -m benchmarks.gpu_examples` makes one.\n"

@@ -66,7 +66,9 @@ def test_ratios_stand_beside_what_is_wanted(shown: Any) -> None:
 
 
 def test_nothing_is_shown_before_a_run(shown: Any, tmp_path: Path) -> None:
-    assert "No run" in ratios.gpu_ratios() and "No run" in ratios.gpu_scaling_sizes() and not ratios.gpu_first_calls()
+    for block in (ratios.gpu_ratios, ratios.gpu_scaling_sizes, ratios.gpu_first_calls):
+        with pytest.raises(measured.NotRecordedError, match="No run"):
+            block()
     assert "no ceilings" in shown("gpu_ratios", [ours("gla", 2.0)], ratios.gpu_ratios)
 
 
