@@ -64,6 +64,7 @@ BLOCKS: Mapping[str, Callable[[], str]] = {
     "kernel-instructions": profiles.kernel_instructions,
     "cpu-peers": ratios.cpu_peers,
     "gpu-ratios": ratios.gpu_ratios,
+    "gpu-first-call": ratios.gpu_first_call,
     "gpu-first-calls": ratios.gpu_first_calls,
     "gpu-scaling-lengths": ratios.gpu_scaling_lengths,
     "gpu-scaling-sizes": ratios.gpu_scaling_sizes,

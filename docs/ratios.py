@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from benchmarks.ahead import COMPILE, MEASURE
+from benchmarks.gpu_first_call import COLD, NEW, TUNED
 from benchmarks.gpu_ratios import CEILINGS, OURS
 from benchmarks.ratio_rows import ROWS, TOKENS, Row
 from docs import measured
@@ -63,6 +64,28 @@ def gpu_first_calls() -> str:
     title = "seconds until the first gradient: compiling for both shapes beside all others, and then, compiled"
     headings = ("spec", "who", "configurations tried", "compile s", "first step s")
     return caption("gpu_ratios", title, machine) + table(headings, body, left=2)
+
+
+def gpu_first_call() -> str:
+    """One row per spec: what a user waits for, alone on the machine."""
+    _, machine, rows = measured.results("gpu_first_call")
+    body = []
+    for spec in dict.fromkeys(r["spec"] for r in rows):
+        own = {r.get("case", r["task"]): r for r in rows if r["spec"] == spec and "task" in r}
+        cells = [
+            f"{r['forward_s']:.2f} / {r['training_s']:.2f}" if (r := own.get(case)) else "" for case in (COLD, NEW)
+        ]
+        again = f"{own[NEW]['again_ms']:.1f}" if NEW in own else ""
+        searched = own.get(TUNED)
+        found = (
+            (f"{searched['tune_s']:.0f}", f"{searched['usual_ms']:.2f} / {searched['tuned_ms']:.2f}")
+            if searched
+            else ("", "")
+        )
+        body.append((spec, *cells, again, *found))
+    headings = ("spec", "cold, s", "new process, s", "again, ms", "cold search, s", "step by rule / as found, ms")
+    title = "seconds of a first forward call / of the first training step after it"
+    return caption("gpu_first_call", f"{title}; {machine['sizes']}", machine) + table(headings, body)
 
 
 def gpu_scaling_lengths() -> str:
