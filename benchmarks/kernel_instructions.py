@@ -24,6 +24,7 @@ from smir.backends.triton_gpu import tuning
 from smir.backends.triton_gpu.ahead_of_time import compile_launch, compiled_kernel
 from smir.backends.triton_gpu.options import DEFAULT_CHUNK
 from smir.backends.triton_gpu.recording import KernelLaunch
+from smir.calls.execution import cut_in_time
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile_program import CHUNKED
 from smir.tuning.passes import passes
@@ -76,7 +77,8 @@ def launches(spec: str, side: str) -> list[KernelLaunch]:
     without_data, recorded = Compiler(asked), dict[str, list[KernelLaunch]]()
 
     def prepare(which: str, plan: KernelPlan, arrays: Any) -> Any:
-        results, recorded[which] = tuning.launches_on(plan, arrays, DEFAULT_CHUNK, {})
+        cut = cut_in_time(plan, arrays, DEFAULT_CHUNK)
+        results, recorded[which] = tuning.launches_on(cut, arrays, DEFAULT_CHUNK, {})
         return lambda *given: (results, {})
 
     found = passes(done, CHUNKED, frozenset(asked.wanted))

@@ -15,9 +15,10 @@ from benchmarks.gpu_forward import SPEED_SHAPES
 from benchmarks.gpu_runs import TIMES, Rows, Task, fast_form, run
 from benchmarks.kernel_profile import SIZE, launches, problem
 from smir.backends.triton_gpu import tuning
+from smir.backends.triton_gpu.options import default_chunk
 from smir.backends.triton_gpu.recording import KernelLaunch
 from smir.ir.kernel import Kernel
-from smir.tuning.passes import passes
+from smir.tuning.passes import passes_of
 
 MODULE, WARM, BLOCK = "benchmarks.kernel_options", "warm", "BLOCK_"
 # Milliseconds from which a kernel is worth it.
@@ -45,7 +46,8 @@ def times(name: str) -> Iterator[dict[str, Any]]:
 def _large(name: str) -> Iterator[tuple[str, KernelLaunch, Kernel]]:
     """The launches that take long, with their pass and kernel."""
     done, shape = smir.compile(name).compilation, SPEED_SHAPES[0]
-    kernels = passes(done, fast_form(name), frozenset(problem(done, shape).wanted)).kernels
+    form, asked = fast_form(name), problem(done, shape)
+    kernels = passes_of(done, asked, form, default_chunk(asked.shape.sizes, float32=False, form=form)).kernels
     for side, launch in launches(name, shape):
         if 1e3 * tuning.seconds(launch.again) >= LEAST:
             yield side, launch, kernels[side, launch.name]

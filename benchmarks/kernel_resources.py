@@ -22,6 +22,8 @@ from typing import Any
 import smir
 from benchmarks.report import RESULTS, show, write
 from smir.backends.triton_gpu.ahead_of_time import Workload, compile_launch, launch_key, recorded_launches
+from smir.backends.triton_gpu.options import DEFAULT_CHUNK
+from smir.calls.execution import joined_where_it_fits
 from smir.compiled import CompiledMixer
 from smir.derivatives import stateless_training_plan, training_plan
 from smir.ir.kernel import KernelPlan
@@ -29,6 +31,7 @@ from smir.sampling import common_sizes
 
 NAME, TARGET, DTYPE, SIZE = "kernel_resources", "sm_90", "bfloat16", 128
 FORWARD, BACKWARD, TRAINING, STATELESS = "forward", "backward", "training forward", "without states"
+WALKS, JOINED = "by walks", "joined"
 # What identifies a row, and what was measured.
 WHERE = ("spec", "form", "pass", "kernel")
 FIGURES = ("shared bytes", "registers", "stack bytes", "warps", "within limits", "failed")
@@ -38,7 +41,17 @@ Row = dict[str, Any]
 
 
 def plans(mixer: CompiledMixer, form: str) -> Iterator[tuple[str, KernelPlan]]:
-    """Every plan of a form by its pass."""
+    """Every plan of a form by its pass; its walks, and its results in one kernel, as plans of their own."""
+    sizes = common_sizes(mixer.spec, SIZE)
+    for name, plan in _plans(mixer, form):
+        yield name, plan
+        if (joined := joined_where_it_fits(plan, sizes, DEFAULT_CHUNK, float32=False)) is not plan:
+            yield f"{name} {JOINED}", joined
+        if plan.walks:
+            yield f"{name} {WALKS}", plan.walked
+
+
+def _plans(mixer: CompiledMixer, form: str) -> Iterator[tuple[str, KernelPlan]]:
     done = mixer.compilation
     yield FORWARD, done.plans[form]
     inputs = frozenset(d.name for d in mixer.spec.declarations)

@@ -17,7 +17,7 @@ from smir.errors import SmirError
 from smir.sampling import dimension_names
 from smir.tuning.arguments import Shape
 from smir.tuning.lookup import bucket_of, identity, mixer_hash
-from smir.tuning.passes import passes
+from smir.tuning.passes import passes_of
 from smir.tuning.problem import Problem
 from smir.tuning.settings import Family, code_of
 from smir.tuning.shipped import FOLDER, read_table, write_table
@@ -68,9 +68,8 @@ def known(out: Path) -> Families:
 def is_current(done: Compilation, problem: Problem, family: Family) -> bool:
     """Whether the table knows these calls, and the kernels that ran then are those of today."""
     forms = family.entries.get(bucket_of(problem), {})
-    wanted = frozenset(problem.wanted)
     return bool(forms) and all(
-        form in done.plans and setting.code == code_of(passes(done, form, wanted).kernels.values())
+        form in done.plans and setting.code == code_of(passes_of(done, problem, form, setting.chunk).kernels.values())
         for form, setting in forms.items()
     )
 

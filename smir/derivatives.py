@@ -117,20 +117,22 @@ def differentiable(c: Compilation, form: str) -> TileProgram | PairProgram:
 
 def _differentiate(g: Gradients) -> Gradients:
     from smir.passes.gradients.adjoint_program import adjoint_program
+    from smir.passes.gradients.averages import with_precise_averages
     from smir.passes.gradients.ratios import precise_wherever
     from smir.passes.pairs.pair_adjoint import pair_adjoint
 
     if isinstance(g.differentiable, PairProgram):
         return replace(g, adjoint=pair_adjoint(g.differentiable, g.wanted))
     forward, adjoint = precise_wherever((g.forward, adjoint_program(g.differentiable, g.wanted)))
-    return replace(g, forward=forward, adjoint=adjoint)
+    return replace(g, forward=forward, adjoint=with_precise_averages(forward, adjoint))
 
 
 def _simplify(g: Gradients) -> Gradients:
     from smir.passes.analysis.stops import unmarked
+    from smir.passes.gradients.row_factors import with_row_factors
     from smir.passes.tiles.simplify_tiles import simplify
 
-    return replace(g, adjoint=simplify(unmarked(_made(g.adjoint))))
+    return replace(g, adjoint=simplify(with_row_factors(unmarked(_made(g.adjoint)))))
 
 
 def _partition_adjoint(g: Gradients) -> Gradients:

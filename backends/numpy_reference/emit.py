@@ -12,7 +12,7 @@ from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, CARRIED, CHUNK, COL, DENSE, ONE, PARAM, POSITION, TOKEN, axis_parts
-from smir.ir.tile_program import QUADRATIC, STEP, Carry, TileLeaf
+from smir.ir.tile_program import ITSELF, QUADRATIC, STEP, Carry, TileLeaf
 
 OUTPUT = "y"
 _HELPERS: dict[str, Callable[..., object]] = {
@@ -249,7 +249,7 @@ class _Program:
             return {}
         reach = loop.scan.reach
         last = "n" if reach is None else f"min(n, -(-{reach} // C) + 1)"
-        writer.line(f"for distance in range(1, {last}):")
+        writer.line("for distance in range(1):" if loop.scan.order == ITSELF else f"for distance in range(1, {last}):")
         writer.depth += 1
         late, early = "slice(distance, n)", "slice(0, n - distance)"
         first, second = (late, early) if loop.scan.order == "earlier" else (early, late)
@@ -318,7 +318,7 @@ class _Program:
 
 
 def _is_inner(kernel: Kernel) -> bool:
-    return any(loop.scan.order in ("earlier", "later") for loop in kernel.loops)
+    return any(loop.scan.order in (ITSELF, "earlier", "later") for loop in kernel.loops)
 
 
 def _leaf_axes(leaf: TileLeaf) -> list[tuple[str, int]]:

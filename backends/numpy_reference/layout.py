@@ -206,18 +206,17 @@ def join_result(tiles: Array, result: Result, extent: Extent) -> Array:
     return finished_result(memory, result, extent)
 
 
-def empty_result(result: Result, extent: Extent, total: bool = False) -> tuple[Array, Array]:
+def empty_result(result: Result, extent: Extent, summands: int | None = None) -> tuple[Array, Array]:
     """Memory for a result in the caller's order of axes, and a view of it as tiles `[B, H, chunks, rows, cols]`.
 
-    `total`: a parameter's result comes as one summand for the whole sequence.
+    A parameter's result comes as so many summands, one a chunk if that isn't said.
     """
     height, width = extent.shape(result.rows, result.cols)
     if result.kind == DENSE:
         memory = np.zeros((extent.batch, extent.heads, extent.chunks, extent.chunks, height, width), extent.dtype)
         return memory, memory
     if result.kind == PARAM:
-        summands = 1 if total else extent.chunks
-        memory = np.empty((extent.batch, extent.heads, summands, height, width), extent.dtype)
+        memory = np.empty((extent.batch, extent.heads, summands or extent.chunks, height, width), extent.dtype)
         return memory, memory
     if result.rows == CHUNK:
         memory = np.empty((extent.batch, extent.chunks, height, extent.heads, width), extent.dtype)

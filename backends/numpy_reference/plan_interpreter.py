@@ -97,7 +97,8 @@ def run_results(
     elif plan.form == QUADRATIC and not any(_inner(k) for k in plan.kernels):
         extent = measure(plan.leaves, carries, arrays, states or {}, extent.time)
     extent = extent if seen is None else replace(extent, seen=seen)
-    memory = {r.name: empty_result(r, extent, total=r.name in plan.totals) for r in plan.results}
+    summands = dict.fromkeys(plan.totals, 1) | dict.fromkeys(plan.segment_totals, segments)
+    memory = {r.name: empty_result(r, extent, summands.get(r.name)) for r in plan.results}
     saved = {b.name: _saved_memory(b, extent) for b in plan.saved}
     views = {name: view for name, (_, view) in memory.items()} | saved
     parts = _head_parts(extent)
@@ -247,9 +248,12 @@ class _Run:
             if buffer is not None and buffer.extent == PER_SEGMENT:
                 self._put(store, value, slice(segment, segment + 1))
                 continue
+            if store.target in self.plan.totals:
+                self._put(store, value, slice(segment, segment + 1))
+                continue
             if not is_last:
                 continue
-            if buffer is not None or store.target in {r.name for r in self.plan.results}:
+            if buffer is not None:
                 self._put(store, value, slice(0, 1))
                 continue
             tile, type_ = value.reshape(*value.shape[:2], *value.shape[-2:]), store.value.type

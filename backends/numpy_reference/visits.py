@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from smir.backends.numpy_reference.layout import Extent
 from smir.ir.tile import PAST_CHUNK
-from smir.ir.tile_program import BEFORE, EARLIER, SPLITS, Scan
+from smir.ir.tile_program import BEFORE, EARLIER, ITSELF, SPLITS, Scan
 
 
 def column_count(scan: Scan, extent: Extent) -> int:
@@ -31,6 +31,8 @@ def visits(scan: Scan, extent: Extent) -> Iterator[tuple[slice, slice]]:
 
 def visited(scan: Scan, extent: Extent) -> range:
     """The distances, in chunks, at which a scan visits other chunks."""
+    if scan.order == ITSELF:
+        return range(1)
     farthest = extent.chunks - 1
     if scan.reach is not None:
         farthest = min(farthest, -(-scan.reach // extent.chunk))

@@ -23,6 +23,7 @@ from smir.backends.triton_gpu.packed import chunk_table
 from smir.backends.triton_gpu.past import chunk_keywords, has_past
 from smir.backends.triton_gpu.recording import recorded
 from smir.backends.triton_gpu.runtime import launcher
+from smir.backends.triton_gpu.spans import SPAN, has_spans, span_of
 from smir.backends.triton_gpu.symbols import BUFFER, given_buffers, symbols, tensors
 from smir.errors import BackendError
 from smir.ir.dims import Dim
@@ -126,9 +127,11 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     precision = "ieee" if target.startswith("gfx") else module.PRECISION
     inverse = "ieee" if target.startswith("gfx") else module.SHORT_INVERSE
     function, launches = recorded(launch, [k.name for k in plan.kernels], runs=False, SHORT_INVERSE=inverse)
-    defaults = default_options(plan, sizes, chunk, float32, 64 if target.startswith("gfx") else 32)
+    span = 1 if workload.packed else span_of(plan, sizes, workload.time, chunk, float32)
+    keywords |= {SPAN: span} if has_spans(plan) and not workload.packed else {}
+    defaults = default_options(plan, sizes, chunk, float32, 64 if target.startswith("gfx") else 32, span)
     options = {**defaults, **(workload.options or {})}
-    keywords |= _meta_given(plan, workload, sizes, keywords.get("chunk", 1))
+    keywords |= _meta_given(plan, workload, sizes, keywords.get("chunk", 1), span)
     if workload.packed:
         bounds = torch.empty(workload.batch + 1, dtype=torch.int32, device="meta")
         keywords |= chunk_table(bounds, workload.batch * workload.time, keywords.get("chunk", 1))
@@ -146,14 +149,17 @@ def _product_type(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int]
     return "float32" if is_tiny(sizes) else workload.dtype
 
 
-def _meta_given(plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], chunk: int) -> dict[str, Any]:
+def _meta_given(
+    plan: KernelPlan, workload: Workload, sizes: Mapping[str, int], chunk: int, span: int
+) -> dict[str, Any]:
     """What the forward pass would have saved, by launcher name."""
     import torch
 
     known, made = {**sizes, ONE: 1, CHUNK: chunk}, {}
     for b in given_buffers(plan):
         width = math.prod(known[part] for part in axis_parts(b.cols))
-        shape = (workload.batch, workload.heads, -(-workload.time // chunk), known[b.rows], width)
+        chunks = -(-workload.time // (chunk * span)) * span
+        shape = (workload.batch, workload.heads, chunks, known[b.rows], width)
         wide = "float64" if workload.dtype == FLOAT32 else FLOAT32
         types = {FLOAT32: FLOAT32, PRODUCT: _product_type(plan, workload, sizes), WIDE: wide}
         dtype = getattr(torch, types[b.dtype])

@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass, replace
 
+from smir.backends.triton_gpu.edges import PartOfScan, with_edges
 from smir.backends.triton_gpu.emit_carries import advance, is_constant, print_initial
 from smir.backends.triton_gpu.emit_levels import print_level_sums
 from smir.backends.triton_gpu.emit_tiles import INDENT, Block, TilePrinter
@@ -11,7 +12,7 @@ from smir.backends.triton_gpu.frame import Argument, Frame
 from smir.backends.triton_gpu.helpers import HELPERS
 from smir.backends.triton_gpu.layout import comment_lines, wrapped
 from smir.backends.triton_gpu.names import comment, identifier, word
-from smir.backends.triton_gpu.options import carries_rows
+from smir.backends.triton_gpu.options import carries_rows, has_columns
 from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, packed_definitions
 from smir.backends.triton_gpu.past import (
     PAST_CONSTANTS,
@@ -32,19 +33,26 @@ from smir.backends.triton_gpu.segments import (
     segment_index,
     segment_loop,
 )
+from smir.backends.triton_gpu.spans import SPANNED, spanning
 from smir.backends.triton_gpu.thin_products import without_thin_products
-from smir.backends.triton_gpu.transposes import without_transposed_products, without_transposed_results
+from smir.backends.triton_gpu.transposes import (
+    with_turned_sums,
+    without_transposed_products,
+    without_transposed_results,
+)
 from smir.ir import tile
-from smir.ir.graph import Node, reaches
+from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import PER_SEGMENT, Kernel, KernelPlan, Loop, Store
-from smir.ir.tile import BUFFER, CARRIED, COL, PAST, POSITION, SEGMENT, SPLIT, TOKEN
-from smir.ir.tile_program import BEFORE, INNER, SCAN, SEGMENT_ORDERS, SPLITS, STEP, Carry, Scan
+from smir.ir.live import early_lines
+from smir.ir.tile import BUFFER, CARRIED, COL, LEVEL_OPS, PAST, POSITION, SEGMENT, SPLIT, TOKEN
+from smir.ir.tile_program import BEFORE, INNER, ITSELF, SCAN, SEGMENT_ORDERS, SPLITS, STEP, Carry, Scan
 
 RUNTIME_SIZES = ("time", "heads", "chunks", *PAST_SIZES, SEGMENTS)
-CONSTANTS = ("CHUNK", *PAST_CONSTANTS, "LEVELS", "PRODUCT", "WIDE", "PRECISION", "INVERSE_PRECISION", "PARTS")
+CONSTANTS = ("CHUNK", "OWN", *PAST_CONSTANTS, "LEVELS", "PRODUCT", "WIDE", "PRECISION", "INVERSE_PRECISION", "PARTS", "RAGGED")
 
-# Chunks whose rows are on their way while a loop that meets nothing else works: a step of it takes far less time.
-ROWS_AHEAD = 16
+# Chunks whose rows are on their way while a loop that meets nothing else works: a step of it takes far less time; and
+# chunks whose tiles are while a loop scans them.
+ROWS_AHEAD, TILES_AHEAD = 16, 3
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,8 @@ class PrintedKernel:
 
 def print_kernel(plan: KernelPlan, kernel: Kernel, facts: Facts) -> PrintedKernel:
     """Raises IRError when the kernel holds something that has no Triton form."""
-    kernel = _prepared(kernel)
+    spans = None if facts.packed else spanning(plan, kernel)
+    kernel = _prepared(with_edges(spans or kernel))
     frame = Frame(plan, kernel, facts)
     printer = TilePrinter(frame, kernel.roots())
     _name_roots(printer, kernel)
@@ -70,18 +79,27 @@ def print_kernel(plan: KernelPlan, kernel: Kernel, facts: Facts) -> PrintedKerne
             _print_loop(printer, loop)
     if not kernel.loops:
         print_level_sums(printer)
-    for store in kernel.stores:
+    for store, lines in zip(kernel.stores, _early_lines(kernel), strict=True):
         _print_store(printer, store)
+        for line in lines:
+            printer.value(line)
     return _assemble(frame, kernel, printer.blocks[0])
+
+
+def _early_lines(kernel: Kernel) -> list[tuple[Node, ...]]:
+    """What is printed behind each store: in a loop, and where values change with levels, nothing."""
+    values = [s.value for s in kernel.stores]
+    return [()] * len(values) if kernel.loops or any(n.op in LEVEL_OPS for n in walk(values)) else early_lines(values)
 
 
 def _prepared(kernel: Kernel) -> Kernel:
     """The kernel with its products in printable form."""
 
     flipped = without_transposed_results(kernel.roots())
+    turned = with_turned_sums([without_thin_products(flipped(root)) for root in kernel.roots()])
 
     def prepare(node: Node) -> Node:
-        return without_transposed_products(without_thin_products(flipped(node)))
+        return without_transposed_products(turned(without_thin_products(flipped(node))))
 
     def stores(group: tuple[Store, ...]) -> tuple[Store, ...]:
         return tuple(replace(s, value=prepare(s.value)) for s in group)
@@ -114,6 +132,7 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
     p.constants |= {c.load: c for c in loop.scan.carries if is_constant(c) and c.start is None}
     for carry in (c for c in loop.scan.carries if c.load not in p.constants):
         p.know(carry.load, print_initial(p, carry))
+    p.frame.visiting = loop.scan.order
     header, definitions = _header(p, loop.scan)
     with p.nested(header, _changing(p, loop)) as block:
         for name, text in (
@@ -139,6 +158,7 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
 _LOOPS = {
     "forward": ("for chunk in range(chunks):", ()),
     "backward": ("for visited in range(chunks):", (("chunk", "chunks - 1 - visited"),)),
+    "itself": ("for part in range(1):", (("col_chunk", "chunk + part"),)),
     "earlier": ("for distance in range(1, chunk + 1):", (("col_chunk", "chunk - distance"),)),
     "later": ("for col_chunk in range(chunk + 1, chunks):", ()),
     SPLITS: ("for split in range(splits):", ()),
@@ -152,20 +172,36 @@ def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...
         for line in (f"past_chunks = {past_count(scan.reach)}", *first):
             p.line(line)
         return over_past, past_definitions()
-    if p.frame.kernel.in_segments:
-        return segment_loop(scan.order) if scan.order in SEGMENT_ORDERS else chunk_loop(scan.order)
-    header, definitions = _LOOPS[scan.order]
-    if p.frame.plan.form == SCAN and carries_rows(p.frame.kernel):
-        return header.replace("range(chunks)", f"tl.range(chunks, num_stages={ROWS_AHEAD})"), definitions
+    if scan.order in SEGMENT_ORDERS:
+        return segment_loop(scan.order)
+    in_segments = p.frame.kernel.in_segments
+    header, definitions = chunk_loop(scan.order) if in_segments else _LOOPS[scan.order]
+    if p.frame.plan.form == SCAN and has_columns(p.frame.kernel):
+        ahead = ROWS_AHEAD if carries_rows(p.frame.kernel) else TILES_AHEAD
+        return f"{header.removesuffix('):').replace('range(', 'tl.range(')}, num_stages={ahead}):", definitions
+    if in_segments:
+        return header, definitions
+    if p.frame.spans:
+        header = header.replace("chunk + 1, chunks", f"chunk + {SPANNED}, chunks")
+        header = header.replace("range(1):", f"range({SPANNED.strip('()')}):")
     if scan.order not in INNER or (scan.reach is None and not scan.inward):
         return header, definitions
-    count = "chunk" if scan.order == "earlier" else "chunks - 1 - chunk"
+    last = f"chunk + {SPANNED} - 1" if p.frame.spans else "chunk"
+    count = "chunk" if scan.order == "earlier" else f"chunks - 1 - {f'({last})' if p.frame.spans else last}"
     if scan.reach is not None:
         count = f"tl.minimum({count}, tl.cdiv({scan.reach}, CHUNK))"
-    p.line(f"farthest = {count}")
-    sign = "-" if scan.order == "earlier" else "+"
+    if not isinstance(scan, PartOfScan) or not scan.far:
+        p.line(f"farthest = {count}")
+    nearest = "chunk -" if scan.order == "earlier" else f"{last} +"
     step = "(farthest - visited)" if scan.inward else "(visited + 1)"
-    return "for visited in range(farthest):", (("col_chunk", f"chunk {sign} {step}"),)
+    first, last = "", "farthest"
+    if isinstance(scan, PartOfScan) and scan.far:
+        first = "whole, "
+    elif isinstance(scan, PartOfScan):
+        own = "OWN" if p.frame.spans else "CHUNK"
+        p.line(f"whole = tl.minimum(farthest, tl.maximum({scan.whole + 1} - {own}, 0) // CHUNK)")
+        last = "whole"
+    return f"for visited in range({first}{last}):", (("col_chunk", f"{nearest} {step}"),)
 
 
 def _visited_definitions(scan: Scan, frame: Frame) -> tuple[tuple[str, str], ...]:
@@ -182,7 +218,7 @@ def _chunk_definitions(prefix: str, frame: Frame) -> tuple[tuple[str, str], ...]
         ("there" if prefix else "here", f"{frame.first_tile} + {chunk}"),
         (f"{prefix}start", f"tl.cast({chunk} * CHUNK, tl.int64)"),
         (f"{prefix}left", f"time - {chunk} * CHUNK"),
-        (f"{prefix}inside", f"row < {prefix}left"),
+        (f"{prefix}inside", f"{'own_row' if frame.spans and not prefix else 'row'} < {prefix}left"),
     )
 
 
@@ -215,8 +251,9 @@ def _print_store(p: TilePrinter, store: Store) -> None:
 
 def _print_final_store(p: TilePrinter, store: Store, order: str) -> None:
     """What segments end with goes to memory of each; everything else is written once, by the one that is met last."""
-    buffers = {b.name: b.extent for b in p.frame.plan.buffers}
-    if not p.frame.kernel.in_segments or buffers.get(store.target) == PER_SEGMENT:
+    plan = p.frame.plan
+    own = {b.name for b in plan.buffers if b.extent == PER_SEGMENT} | plan.segment_totals
+    if not p.frame.kernel.in_segments or store.target in own:
         return _print_store(p, store)
     p.value(store.value)
     with p.nested(is_met_last(order), set()):
@@ -286,21 +323,35 @@ def _index_definitions(frame: Frame, kernel: Kernel) -> list[str]:
     if divides_past(frame.plan, kernel):
         lines += ["split = program % splits", "program = program // splits"]
     lines += segment_index() if kernel.in_segments else []
-    lines.append("head = tl.cast(program % heads, tl.int64)")
-    if frame.facts.packed:
-        lines += packed_definitions(kernel)
-    elif kernel.sequential:
-        lines.append("batch = tl.cast(program // heads, tl.int64)")
-    else:
-        lines.append("chunk = program // heads % chunks")
-        lines.append("batch = tl.cast(program // heads // chunks, tl.int64)")
+    lines += _own_place(frame, kernel)
     lines += ["sequence = batch * heads + head", "row = tl.arange(0, CHUNK)"]
+    lines += ["own_row = tl.arange(0, OWN)"] if frame.spans else []
     lines += past_index(kernel) if has_past(frame.plan) else []
     lines += [text for _, text in frame.axis_definitions()]
     lines += frame.bases.values()
     if not kernel.sequential:
         lines += [f"{name} = {text}" for name, text in _chunk_definitions("", frame)]
     return lines
+
+
+def _own_place(frame: Frame, kernel: Kernel) -> list[str]:
+    """Which head, batch and chunk a program works on.
+
+    Programs that visit other chunks work on one sequence after the other, whose tokens then stay in the cache; those
+    that visit most chunks begin first, so that short ones are left for the end.
+    """
+    if kernel.loops and not kernel.sequential and not frame.facts.packed:
+        visits_earlier = {loop.scan.order for loop in kernel.loops if loop.scan.reach is None} - {ITSELF} == {"earlier"}
+        count, unit = (f"(chunks // {SPANNED})", f" * {SPANNED}") if frame.spans else ("chunks", "")
+        number = f"{count} - 1 - program % {count}" if visits_earlier else f"program % {count}"
+        return [f"chunk = ({number}){unit}" if unit else f"chunk = {number}", f"program = program // {count}",
+                "head = tl.cast(program % heads, tl.int64)", "batch = tl.cast(program // heads, tl.int64)"]  # fmt: skip
+    head = "head = tl.cast(program % heads, tl.int64)"
+    if frame.facts.packed:
+        return [head, *packed_definitions(kernel)]
+    if kernel.sequential:
+        return [head, "batch = tl.cast(program // heads, tl.int64)"]
+    return [head, "chunk = program // heads % chunks", "batch = tl.cast(program // heads // chunks, tl.int64)"]
 
 
 def _uses(text: str, name: str, whole: bool = True) -> bool:
@@ -321,6 +372,6 @@ def _without_unused(lines: list[str], indent: str) -> list[str]:
 
 
 _OWN_INDEX = (
-    "program head batch chunk col_chunk row sequence here there start left inside col_start col_left col_inside"
+    "program head batch chunk col_chunk row own_row sequence here there start left inside col_start col_left col_inside"
 )
 _INDEX = PACKED_INDEX | PAST_INDEX | SEGMENT_INDEX | frozenset(_OWN_INDEX.split())

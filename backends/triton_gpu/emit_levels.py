@@ -4,11 +4,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from smir.backends.triton_gpu.joint_products import JointProduct, joint_products
+from smir.backends.triton_gpu.exact_sums import parts
+from smir.backends.triton_gpu.joint_products import GridRow, JointProduct, joint_products
+from smir.backends.triton_gpu.level_grids import merged
 from smir.backends.triton_gpu.level_terms import Share, distance_of, mixed_of, shares, weighted
+from smir.backends.triton_gpu.precise import is_precise, plain
 from smir.backends.triton_gpu.spelling import Text
 from smir.ir.graph import Node, reaches, walk
-from smir.ir.tile import CARRIED, level_dependent
+from smir.ir.tile import CARRIED, TOKEN, level_dependent
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
@@ -16,11 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Distance:
-    """The variables of a pair distance: sums over a row's block up to it, from it on, and what neither counts."""
+    """The variables of a pair distance: sums over a row's block up to it, from it on, and what neither counts; and the
+    constant that says into how many parts its terms are split."""
 
     prefix: str
     suffix: str
     own: str
+    parts: str
 
 
 def print_level_sum(p: "TilePrinter", n: Node) -> Text:
@@ -29,9 +34,13 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     arguments = [g.args[0] for g in group]
     members = _changing(arguments)
     joint = list(joint_products(arguments))
+    read = merged(shares((a.args[0] if a.op == "pair_collect" else a for a in arguments), joint))
+    grids = dict.fromkeys(s.pair for found in read.values() for s in found if isinstance(s.pair, GridRow))
+    for grid in grids:
+        _mirror_grid(p, grid)
     for pair in joint:
-        _mirror(p, pair)
-    read = shares((a.args[0] if a.op == "pair_collect" else a for a in arguments), joint)
+        if not any(pair in (grid.own, grid.odd) for grid in grids):
+            _mirror(p, pair)
     p.shares |= read
     p.weighted |= {share.pair for found in read.values() for share in found}
     masks = {m for pair in joint for m in pair.masks}
@@ -45,7 +54,7 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
         for argument, (name, _) in zip(arguments, starts, strict=True):
             p.line(f"{name} += {print_summand(p, argument)}")
         for d in distances:
-            p.line(f"{d.prefix}, {d.suffix} = next_level({d.prefix}, {d.suffix}, {d.own}, level, PARTS=PARTS)")
+            p.line(f"{d.prefix}, {d.suffix} = next_level({d.prefix}, {d.suffix}, {d.own}, level, PARTS={d.parts})")
     for g, (name, whole) in zip(group, starts, strict=True):
         # nothing but the whole reads a sum that began with the rest of it
         p.know(g, name)
@@ -79,7 +88,7 @@ def _begin(p: "TilePrinter", distance: Node) -> Distance:
     value = (p.known(g) or p.bind(g, p.value(g).text)).text
     nothing = f"tl.zeros({p.frame.shape(g.type.rows, g.type.cols)}, tl.float32)"
     own = nothing if distance["exclusive"] else value
-    names = Distance(new("prefix"), new("suffix"), value if distance["exclusive"] else "0.0")
+    names = Distance(new("prefix"), new("suffix"), value if distance["exclusive"] else "0.0", parts(p, g))
     p.line(f"{names.prefix} = {nothing if distance['reverse'] else own}")
     p.line(f"{names.suffix} = {own if distance['reverse'] else nothing}")
     p.distances[distance] = names
@@ -89,8 +98,23 @@ def _begin(p: "TilePrinter", distance: Node) -> Distance:
 def _mirror(p: "TilePrinter", pair: JointProduct) -> None:
     """The tile of a joint product, mirrored once before the levels."""
     name = p.frame.names.new("mirrored")
-    p.line(f"{name} = mirrored({p.value(pair.tile).text}, REVERSE={pair.reverse}).to(PRODUCT)")
+    p.line(f"{name} = {_mirrored(p, pair, pair)}")
     p.joint |= {pair.first: (pair, name), pair.second: (pair, name)}
+
+
+def _mirror_grid(p: "TilePrinter", grid: GridRow) -> None:
+    """The tiles of both of its products, mirrored once before the levels."""
+    own, other = p.frame.names.new("mirrored"), p.frame.names.new("crossed")
+    p.line(f"{own} = {_mirrored(p, grid.own, grid.own)}")
+    p.line(f"{other} = {_mirrored(p, grid.odd, grid.even)}")
+    p.grids[grid] = own, other
+
+
+def _mirrored(p: "TilePrinter", odd: JointProduct, even: JointProduct) -> str:
+    """The tile that odd rows are multiplied with, and on the other side of the diagonal the transpose of even rows'."""
+    tile, other = p.value(odd.tile).text, p.value(even.tile).text
+    turned = f"tl.trans({other})" if even.turned is None else p.value(even.turned).text
+    return f"mirrored({tile}, {turned}, REVERSE={odd.reverse}).to(PRODUCT)"
 
 
 def print_joint_product(p: "TilePrinter", n: Node) -> Text:
@@ -123,16 +147,48 @@ def _picked(p: "TilePrinter", odd: Node, even: Node) -> str:
     return f"pick_rows({p.value(odd).text}, {p.value(even).text}, level, REVERSE=False)"
 
 
-def _product(p: "TilePrinter", pair: JointProduct) -> str:
+def _product(p: "TilePrinter", pair: JointProduct | GridRow) -> str:
     """The variable of a joint product, weighted where all that read it want that."""
+    if isinstance(pair, GridRow):
+        return _grid_product(p, pair)
     rows, mixed = p.joint_rows.get(pair), mixed_of(pair)
     if rows is None:
         tile, mirrored = p.frame.names.new("mixed"), p.joint[pair.first][1]
-        p.line(f"{tile} = {_mixed(p, pair)}.to(PRODUCT)")
+        exact = any(is_precise(half.args[1]) for half in (pair.first, pair.second))
+        p.line(f"{tile} = {_mixed(p, pair)}" + (".to(tl.float32)" if exact else ".to(PRODUCT)"))
         rows = p.joint_rows[pair] = p.frame.names.new("product")
-        text = f"tl.dot(same_pair({mirrored}, {p.frame.levels()}, level), {tile}, input_precision=PRECISION)"
+        both = f"same_pair({mirrored}, {p.frame.levels()}, level), {tile}"
+        text = (f"precise_product({both}, PRODUCT, PRECISION)" if exact else
+                f"tl.dot({both}, input_precision=PRECISION)")  # fmt: skip
         p.line(f"{rows} = {text}" + (f" * {p.value(mixed.weights).text}" if mixed and pair in p.weighted else ""))
     return rows
+
+
+def _grid_product(p: "TilePrinter", grid: GridRow) -> str:
+    """The variable of what two mixed tiles give one of them, weighted."""
+    if grid not in p.joint_rows:
+        tiles = [_mixed_tile(p, grid.own), _mixed_tile(p, grid.other)]
+        kept = [f"same_pair({tile}, {p.frame.levels()}, level)" for tile in p.grids[grid]]
+        both = [f"tl.dot({a}, {b}, input_precision=PRECISION)" for a, b in zip(kept, tiles, strict=True)]
+        mixed, rows = mixed_of(grid), p.frame.names.new("product")
+        assert mixed is not None
+        weights = p.value(mixed.weights).text
+        p.line(f"{rows} = {both[0]}")
+        p.line(f"{rows} += {both[1]}")
+        p.line(f"{rows} *= {weights}")
+        p.joint_rows[grid] = rows
+    return p.joint_rows[grid]
+
+
+def _mixed_tile(p: "TilePrinter", pair: JointProduct) -> str:
+    """The variable of a mixed tile that several products read."""
+    mixed = mixed_of(pair)
+    assert mixed is not None
+    if mixed not in p.mixed:
+        tile = p.frame.names.new("mixed")
+        p.line(f"{tile} = {_mixed(p, pair)}.to(PRODUCT)")
+        p.mixed[mixed] = tile
+    return p.mixed[mixed]
 
 
 def _mixed(p: "TilePrinter", pair: JointProduct) -> str:
@@ -154,6 +210,15 @@ def print_level_sums(p: "TilePrinter") -> None:
             p.value(node)
 
 
+def laid_out_leaves(roots: Iterable[Node]) -> set[Node]:
+    """The finite inputs of which rows are picked at each level for scores."""
+    masked = [n for n in walk(roots) if n.op == "level_mask"]
+    picked = [o for n in masked for o in (level_operands(n) or ())[:2]]
+    if any(n.op == "pair_collect" for n in walk(roots)):
+        return set()
+    return {n for n in walk(picked) if n.op == "load" and n["kind"] == TOKEN and n.type in [o.type for o in picked]}
+
+
 def level_operands(masked: Node) -> tuple[Node, Node, Node | None] | None:
     """Queries, keys and common weights of a `level_mask` of a product over columns; None for anything else, and for a
     product that is the same at all levels.
@@ -169,7 +234,7 @@ def level_operands(masked: Node) -> tuple[Node, Node, Node | None] | None:
         for keys, others in weighted(right):
             if distance_of(weights) == distance_of(others):
                 return queries, keys, weights
-    return left, right, None
+    return plain(left), plain(right), None
 
 
 def _changing(arguments: Iterable[Node]) -> set[Node]:

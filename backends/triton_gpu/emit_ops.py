@@ -5,15 +5,20 @@ from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.emit_carries import print_initial
 from smir.backends.triton_gpu.emit_levels import level_operands, print_joint_product, print_level_sum, print_summand
+from smir.backends.triton_gpu.exact_sums import parts, sum_parts
 from smir.backends.triton_gpu.facts import block_name
 from smir.backends.triton_gpu.frame import over
-from smir.backends.triton_gpu.precise import is_precise
+from smir.backends.triton_gpu.inner_products import inner_product
+from smir.backends.triton_gpu.pair_places import ROWS
+from smir.backends.triton_gpu.precise import is_precise, is_wide, plain
 from smir.backends.triton_gpu.read_ahead import read_ahead, reads_ahead
+from smir.backends.triton_gpu.scan_terms import scan_term
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
 from smir.errors import IRError
 from smir.ir.graph import Node
 from smir.ir.ops import POINTWISE
 from smir.ir.tile import CARRIED, CHUNK, COL, ONE, PAST, ROW, axis_parts
+from smir.ir.tile_program import SCAN
 
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
@@ -29,6 +34,8 @@ def _load(p: "TilePrinter", n: Node) -> Text:
     if reads_ahead(p, n):
         return read_ahead(p, n)
     loaded = p.frame.load(n)
+    if n in p.laid_out:
+        loaded = f"laid_out({loaded}, PRODUCT)"
     return Text(loaded if n in p.raw or p.keeps_type(n) else f"{loaded}.to(tl.float32)")
 
 
@@ -37,6 +44,8 @@ def _pointwise(p: "TilePrinter", n: Node) -> Text:
         return number(float(POINTWISE[n.op].numpy(*(a["value"] for a in n.args))))
     if n.op == "pow" and n.args[1].op == "const":
         return _power(p, n)
+    if (cheaper := scan_term(p, n)) is not None:
+        return cheaper
     if n.op in ("and", "or"):
         return spell(n.op, [p.condition(a) for a in n.args])
     if n.op == "where":
@@ -62,8 +71,10 @@ def _power(p: "TilePrinter", n: Node) -> Text:
 def _dot(p: "TilePrinter", n: Node) -> Text:
     if n in p.joint:
         return print_joint_product(p, n)
-    a, b = n.args
+    a, b = map(plain, n.args) if is_wide(n) else n.args
     both = f"{p.operand(a, 1, b)}, {p.operand(b, 0, a)}"
+    if is_wide(n):
+        return Text(f"wide_product({both}, WIDE, PRECISION)")
     if is_precise(a) or is_precise(b):
         return Text(f"precise_product({both}, PRODUCT, PRECISION)")
     return Text(f"tl.dot({both}, input_precision=PRECISION)")
@@ -91,6 +102,8 @@ def _reduce(function: str, fill: float) -> Callable[["TilePrinter", Node], Text]
         a, axis = n.args[0], n["axis"]
         if a.type.rows == a.type.cols == ONE or (a.type.rows, a.type.cols)[axis] == ONE:
             return p.numeric(a)
+        if (whole := inner_product(p, n)) is not None:
+            return Text(whole)
         text = p.summand(a, axis, fill)
         if n.type.rows == n.type.cols == ONE:
             return Text(f"{function}({text})")
@@ -110,19 +123,19 @@ def _cumsum(p: "TilePrinter", n: Node) -> Text:
     if p.scans_sums:
         return Text(f"scanned_sum({a}, {_ends(n)})")
     if p.reads_levels:
-        return Text(f"level_running_sum({a}, {p.frame.levels()}, LEVELS, {_ends(n)}, PARTS=PARTS)")
-    return Text(f"running_sum({a}, {_ends(n)}, PARTS=PARTS)")
+        return Text(f"level_running_sum({a}, {p.frame.levels()}, LEVELS, {_ends(n)}, PARTS={sum_parts(p, n)})")
+    return Text(f"running_sum({a}, {_ends(n)}, PARTS={parts(p, n.args[0])})")
 
 
 def _segment_sum(p: "TilePrinter", n: Node) -> Text:
-    return Text(f"segment_sum({p.value(n.args[0]).text}, {_ends(n)}, PARTS=PARTS)")
+    return Text(f"segment_sum({p.value(n.args[0]).text}, {_ends(n)})")
 
 
 def _mask(p: "TilePrinter", n: Node) -> Text:
     axis = n.type.rows
     test = ROW_BY_COL.format(COMPARISONS[n["kind"]])
     if axis != CHUNK:
-        test = test.replace("row[", f"{over(axis)}[")
+        test = test.replace("row[", f"{ROWS.get(axis) or over(axis)}[")
     a = n.args[0]
     inner = a.args[0] if a.op == "broadcast" and p.uses[a] <= 1 else a
     return spell("where", [Text(test, COMPARE), p.numeric(inner), number(n["fill"])])
@@ -130,6 +143,8 @@ def _mask(p: "TilePrinter", n: Node) -> Text:
 
 def _valid_rows(p: "TilePrinter", n: Node) -> Text:
     inside = _INSIDE[n["block"]]
+    if p.frame.plan.form == SCAN:
+        return Text(f"valid_rows({p.numeric(n.args[0]).text}, {inside}, {number(n['fill']).text}, RAGGED)")
     return spell("where", [Text(f"{inside}[:, None]"), p.numeric(n.args[0]), number(n["fill"])])
 
 
@@ -141,7 +156,7 @@ def _unit_inverse(p: "TilePrinter", n: Node) -> Text:
 def _pair_distance(p: "TilePrinter", n: Node) -> Text:
     found = p.distances[n]
     sums = f"{p.value(n.args[0]).text}, {found.prefix}, {found.suffix}, {p.frame.levels()}"
-    return Text(f"pair_distance({sums}, level, {_ends(n)}, PARTS=PARTS)")
+    return Text(f"pair_distance({sums}, level, {_ends(n)}, PARTS={found.parts})")
 
 
 def _pair_collect(p: "TilePrinter", n: Node) -> Text:
@@ -163,6 +178,9 @@ def _level_mask(p: "TilePrinter", n: Node) -> Text:
     queries, keys, weights = operands
     both = f"{p.factor(queries, keys)}, {p.factor(keys, queries)}"
     types = "PRODUCT=PRODUCT, PRECISION=PRECISION"
+    if any(map(is_precise, n.args[0].args)):
+        weight = "1.0" if weights is None else p.value(weights).text
+        return Text(f"precise_level_product({both}, {weight}, {flags}, {types})")
     if weights is None:
         return Text(f"level_product({both}, {flags}, {types})")
     return Text(f"weighted_level_product({both}, {p.value(weights).text}, {flags}, {types})")

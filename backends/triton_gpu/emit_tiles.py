@@ -10,15 +10,15 @@ from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from smir.backends.triton_gpu.emit_levels import Distance, level_operands
+from smir.backends.triton_gpu.emit_levels import Distance, laid_out_leaves, level_operands
 from smir.backends.triton_gpu.emit_ops import RULES
 from smir.backends.triton_gpu.frame import Frame
-from smir.backends.triton_gpu.joint_products import JointProduct
-from smir.backends.triton_gpu.level_terms import Shares
+from smir.backends.triton_gpu.joint_products import GridRow, JointProduct
+from smir.backends.triton_gpu.level_terms import Mixed, Shares
 from smir.backends.triton_gpu.naming import suggest
 from smir.backends.triton_gpu.options import PAIRED
 from smir.backends.triton_gpu.padding import PaddingOf, axis_of
-from smir.backends.triton_gpu.precise import is_precise
+from smir.backends.triton_gpu.precise import is_precise, is_wide, plain
 from smir.backends.triton_gpu.spelling import ATOM, COMPARE, UNARY, Text, number
 from smir.backends.triton_gpu.thin_products import is_thin
 from smir.backends.triton_gpu.wide_carries import wide_carries
@@ -59,11 +59,14 @@ class TilePrinter:
         self.wanted: dict[Node, str] = {}
         self.constants: dict[Node, Carry] = {}
         self.next_tile = ""
+        self.constexprs: dict[str, str] = {}
         self.joint: dict[Node, tuple[JointProduct, str]] = {}
         self.distances: dict[Node, Distance] = {}
-        self.joint_rows: dict[JointProduct, str] = {}
+        self.joint_rows: dict[JointProduct | GridRow, str] = {}
+        self.grids: dict[GridRow, tuple[str, str]] = {}
+        self.mixed: dict[Mixed, str] = {}
         self.shares: dict[Node, Shares] = {}
-        self.weighted: set[JointProduct] = set()
+        self.weighted: set[JointProduct | GridRow] = set()
         self.picked: dict[tuple[tuple[Node, ...], tuple[Node, ...]], str] = {}
         self.summing: set[Node] = set()
         self.roots = tuple(roots)
@@ -71,6 +74,7 @@ class TilePrinter:
         self.uses = Counter(a for n in walk(self.roots) for a in n.args)
         self.uses.update(self.roots)
         self.raw = set(self._product_loads())
+        self.laid_out = {n for n in laid_out_leaves(self.roots) if not frame.is_endless(n)}
         self.reads_levels = any(n.op in LEVEL_OPS for n in walk(self.roots))
         self._depth = 0
         # A product that leads to another one is held twice by eight warps, and so is what is made of it: in kernels
@@ -83,7 +87,8 @@ class TilePrinter:
         for node in walk(self.roots):
             operands: Iterable[Node] = ()
             if node.op == "dot" and not is_thin(node):
-                operands = (a.args[0] if a.op == "transpose" else a for a in node.args)
+                given = map(plain, node.args) if is_wide(node) else node.args
+                operands = (a.args[0] if a.op == "transpose" else a for a in given)
             elif node.op == "level_mask":
                 operands = (level_operands(node) or ())[:2]
             for a in operands:
@@ -123,6 +128,13 @@ class TilePrinter:
     def before(self, text: str) -> None:
         """A statement before the loop of the value being printed."""
         self.blocks[self._depth - 1].add(text)
+
+    def constant(self, name: str, text: str) -> str:
+        """The name of a constant of the kernel, which is defined before everything else."""
+        if text not in self.constexprs:
+            self.constexprs[text] = self.frame.names.new(name)
+            self.blocks[0].add(f"{self.constexprs[text]}: tl.constexpr = {text}")
+        return self.constexprs[text]
 
     # ---- values -------------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """The frame around a kernel's arithmetic: index variables, addresses and masks of every tile it reads or writes."""
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -8,13 +9,22 @@ from smir.backends.triton_gpu.helpers import FIXED
 from smir.backends.triton_gpu.names import Names, word
 from smir.backends.triton_gpu.options import has_columns
 from smir.backends.triton_gpu.packed import PACKED_INDEX, PACKED_SIZES, PACKED_TABLE
-from smir.backends.triton_gpu.pair_places import dense_address, dense_gradient, dense_mask, pair_address, positions
+from smir.backends.triton_gpu.pair_places import (
+    ROWS,
+    dense_address,
+    dense_gradient,
+    dense_mask,
+    pair_address,
+    positions,
+)
 from smir.backends.triton_gpu.past import POINTERS, has_past, reserve
 from smir.backends.triton_gpu.segments import OWN_SEGMENT, SEGMENT_NAMES, SEGMENTS, VISITED
+from smir.backends.triton_gpu.spans import SPANNED, spanned_pairs
 from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
 from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols, tensors
 from smir.errors import IRError
 from smir.ir.graph import Node, walk
+from smir.ir.interval import REAL
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEGMENT, PER_SEQUENCE, PER_SPLIT, PER_TOKEN, Buffer, Kernel, KernelPlan
 from smir.ir.tile import (
     BUFFER,
@@ -22,6 +32,7 @@ from smir.ir.tile import (
     COL,
     DENSE,
     ONE,
+    OWN,
     PAIR,
     PARAM,
     PAST,
@@ -65,9 +76,12 @@ class Frame:
     bases: dict[str, str] = field(default_factory=dict)
     # parameters that change from call to call: no kernels of their own for numbers that 16 divides
     growing: list[str] = field(default_factory=list)
+    # the order of the loop that is being printed
+    visiting: str = ""
 
     def __post_init__(self) -> None:
         self.symbols = symbols(self.plan)
+        self.spans = any(OWN in (n.type.rows, n.type.cols) for n in walk(self.kernel.roots()))
         if self.facts.packed:
             for name in (*PACKED_INDEX, *PACKED_SIZES, *PACKED_TABLE.values()):
                 self.names.new(name)
@@ -121,7 +135,7 @@ class Frame:
 
     def extent(self, axis: str) -> str:
         """The length of a tile along an axis."""
-        whole = {CHUNK: "CHUNK", PAST_CHUNK: "PAST_CHUNK", ONE: "1"}
+        whole = {CHUNK: "CHUNK", PAST_CHUNK: "PAST_CHUNK", OWN: "OWN", ONE: "1"}
         return whole.get(axis) or " * ".join(map(block_name, axis_parts(axis)))
 
     def holds_columns(self, node: Node) -> bool:
@@ -156,14 +170,15 @@ class Frame:
         kind, rows, cols = node["kind"], node.type.rows, node.type.cols
         if kind == BUFFER:
             buffer, col = self.plan.buffer(node["name"]), node["block"] == COL
-            return self._read(self._buffer_address(buffer, col), self._masks(rows, cols, None))
+            return self._read(self._buffer_address(buffer, col, rows=rows), self._masks(rows, cols, None))
         if kind == POSITION:
             return positions(node, has_past(self.plan))
         if kind == PAIR:
             pointer = self._pointer(BUFFER_SYMBOL, node["name"])
             buffer = self.plan.buffer(node["name"])
-            address = pair_address(pointer, buffer, node["block"], node["other"], self.facts.packed)
-            return self._read(address, self._masks(rows, cols, None))
+            own, mask = self._own_of_pair(buffer)
+            address = pair_address(pointer, buffer, node["block"], node["other"], self.facts.packed, own)
+            return self._read(address, self._masks(rows, cols, None) or mask)
         if kind == DENSE:
             return self._read(self._dense_param(node), dense_mask(node["block"], node["other"]))
         if kind == TOKEN:
@@ -197,10 +212,10 @@ class Frame:
         inside = None
         if any(b.name == target for b in self.plan.buffers):
             buffer = self.plan.buffer(target)
-            address = self._buffer_address(buffer, False, transposed, OWN_SEGMENT)
+            address = self._buffer_address(buffer, False, transposed, OWN_SEGMENT, rows)
             inside = self._token_mask(0, False, rows) if buffer.extent == PER_TOKEN else None
         elif result := next((r for r in self.plan.results if r.name == target), None):
-            address, inside = self._result_place(result, summed)
+            address, inside = self._result_place(result, rows, summed)
         else:
             pointer = self._pointer(FINAL, target)
             address = self._state_address(pointer, rows, cols, transposed)
@@ -217,13 +232,24 @@ class Frame:
             address, masks = dense_gradient(self._pointer(OUTPUT, target), COL), dense_mask(ROW, COL)
         return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
 
-    def _result_place(self, result: Result, summed: str | None) -> tuple[str, str | None]:
+    def _own_of_pair(self, buffer: Buffer) -> tuple[str, str]:
+        """For which of its own chunks, from its first one on, a program reads a number of two chunks, and whether there is
+        one. What lies between its rows and a visited chunk is that of the nearest, what is beyond that of the farthest.
+        """
+        if not self.spans:
+            return "", ""
+        spanned = buffer.name in spanned_pairs(self.plan)
+        last = "" if (self.visiting == "later") == spanned else f" + {SPANNED} - 1"
+        return last, f"col_chunk % {SPANNED} == 0" if spanned else ""
+
+    def _result_place(self, result: Result, rows: str, summed: str | None) -> tuple[str, str | None]:
         """Where a chunk writes its part of a result, and which of its rows have a place there."""
-        pointer, rows, cols = self._pointer(OUTPUT, result.name), result.rows, result.cols
+        pointer, cols = self._pointer(OUTPUT, result.name), result.cols
+        rows = rows if rows == OWN else result.rows
         if summed is not None and result.kind == PARAM:
             return self._param_summand(result, pointer, summed), None
         if result.name in self.plan.totals:
-            return self._dense(pointer, "sequence", rows, cols, False), None
+            return self._dense(pointer, self._own_total(result), rows, cols, False), None
         if result.kind == DENSE:
             return dense_gradient(pointer, ROW), dense_mask(ROW, ROW)
         if result.kind == PARAM:
@@ -236,9 +262,14 @@ class Frame:
         address = self._output_address(pointer, rows, cols, start, summed)
         return address, " & ".join(f"({m})" for m in (own, moved) if m)
 
+    def _own_total(self, result: Result) -> str:
+        """The number of the summand of a sequence, or of its segment."""
+        in_segments = result.name in self.plan.segment_totals
+        return f"(sequence * {SEGMENTS} + {OWN_SEGMENT})" if in_segments else "sequence"
+
     def _param_summand(self, result: Result, pointer: str, axis: str) -> str:
         """Where one block's summand of a parameter's result goes."""
-        part = "sequence" if result.name in self.plan.totals else self.own_tile
+        part = self._own_total(result) if result.name in self.plan.totals else self.own_tile
         summand = f"({part} * blocks_of_{word(axis)} + block_of_{word(axis)})"
         return self._dense(pointer, summand, result.rows, result.cols, False)
 
@@ -253,6 +284,19 @@ class Frame:
         if symbol not in self.pointers:
             self.pointers[symbol] = [Argument(self.names.new(f"{symbol}_ptr"), symbol)]
         return self.pointers[symbol][0].name
+
+    def buffer_pointer(self, name: str) -> str:
+        """The parameter that points to a buffer."""
+        return self._pointer(BUFFER_SYMBOL, name)
+
+    def is_endless(self, leaf: Node) -> bool:
+        """Whether an input may hold infinite numbers."""
+        found = next((x.range for x in self.plan.leaves if x.name == leaf["name"]), REAL)
+        return found != REAL and (math.isinf(found.lo) or math.isinf(found.hi))
+
+    def input_pointer(self, name: str) -> str:
+        """The pointer parameter of an input that has been loaded."""
+        return self.pointers[self.symbols[INPUT, name]][0].name
 
     def _strided(self, name: str, kind: str, rows: str, cols: str) -> str:
         """The variable that points to a caller's tensor for this batch and head; registers pointer and strides."""
@@ -287,7 +331,8 @@ class Frame:
     def _dense_param(self, node: Node) -> str:
         base = self._strided(node["name"], DENSE, node.type.rows, node.type.cols)
         row, col = (a.name for a in self._strides(node["name"])[-2:])
-        return dense_address(base, (row, col), node["block"], node["other"])
+        sides = ROWS[node.type.rows], ROWS[node.type.cols]
+        return dense_address(base, (row, col), node["block"], node["other"], sides)
 
     # ---- addresses ----------------------------------------------------------------------------------------------
 
@@ -306,7 +351,7 @@ class Frame:
         strides = [a.name for a in self._strides(name)[-len(kind_axes) :]] if kind_axes else []
         terms = [base]
         if rows in TOKEN_AXES:
-            terms.append(f"{'row' if rows == CHUNK else 'past_row'}[:, None] * {row_stride}")
+            terms.append(f"{ROWS[rows]}[:, None] * {row_stride}")
         elif rows != ONE:
             terms.append(f"{over(rows)}[:, None] * {strides[0]}")
         if cols != ONE:
@@ -315,9 +360,12 @@ class Frame:
             terms += [f"{name}[None, :] * {step}" for name, step in zip(columns, steps, strict=True)]
         return " + ".join(terms)
 
-    def _buffer_address(self, buffer: Buffer, col: bool, transposed: bool = False, segment: str = VISITED) -> str:
-        """A tile of a buffer; of one PER_SEGMENT that of this segment."""
-        rows, cols = (buffer.cols, buffer.rows) if transposed else (buffer.rows, buffer.cols)
+    def _buffer_address(
+        self, buffer: Buffer, col: bool, transposed: bool = False, segment: str = VISITED, rows: str = CHUNK
+    ) -> str:
+        """A tile of a buffer; of one PER_SEGMENT that of this segment; with the axis OWN as `rows`, several of them."""
+        rows = OWN if rows == OWN else buffer.rows
+        rows, cols = (buffer.cols, rows) if transposed else (rows, buffer.cols)
         pointer = self._pointer(BUFFER_SYMBOL, buffer.name)
         if buffer.extent == PER_CHUNK:
             tile = "there" if col else "here"
@@ -345,14 +393,15 @@ class Frame:
         self, pointer: str, rows: str, cols: str, start: str = "start", summed: str | None = None
     ) -> str:
         """A tile of a contiguous `[B, T, H, *dims]` tensor; `summed`: of `[B, T, H, blocks of that axis, *dims]`."""
-        sizes = [s for s in (self._size(rows) if rows != CHUNK else "1", self._size(cols)) if s != "1"]
+        has_tokens = rows in (CHUNK, OWN)
+        sizes = [s for s in ("1" if has_tokens else self._size(rows), self._size(cols)) if s != "1"]
         place, steps = f"(({self.row_start} + {start}) * heads + head)", sizes
         if summed is not None:
             blocks = f"blocks_of_{word(summed)}"
             place, steps = f"({place} * {blocks} + block_of_{word(summed)})", [blocks, *sizes]
         base = f"{pointer} + {place}{_times(sizes)}"
-        if rows == CHUNK:
-            row_terms = [f"row[:, None] * (heads{''.join(f' * {s}' for s in steps)})"]
+        if has_tokens:
+            row_terms = [f"{ROWS[rows]}[:, None] * (heads{''.join(f' * {s}' for s in steps)})"]
         else:
             row_terms = self._index(rows, "[:, None]", self._size(cols))
         return " + ".join([base, *row_terms, *self._index(cols, "[None, :]", "1")])
@@ -360,7 +409,7 @@ class Frame:
     def _index(self, axis: str, place: str, step: str) -> list[str]:
         if axis == ONE:
             return []
-        index = ("row" if axis == CHUNK else self._flat(axis)) + place
+        index = (ROWS.get(axis) or self._flat(axis)) + place
         return [index if step == "1" else f"{index} * {step}"]
 
     def _flat(self, axis: str) -> str:
@@ -371,22 +420,24 @@ class Frame:
         return f"({outer} * {size_name(axis_parts(axis)[1])} + {inner})"
 
     def _size(self, axis: str) -> str:
-        return {CHUNK: "CHUNK", ONE: "1"}.get(axis) or " * ".join(map(size_name, axis_parts(axis)))
+        # memory is laid out by chunks
+        return {CHUNK: "CHUNK", OWN: "CHUNK", ONE: "1"}.get(axis) or " * ".join(map(size_name, axis_parts(axis)))
 
     # ---- masks --------------------------------------------------------------------------------------------------
 
     def _token_mask(self, offset: int, col: bool, rows: str) -> str | None:
         """Which tokens of a (shifted) chunk lie inside the sequence; None when all do."""
         prefix = "col_" if col else ""
-        if rows != CHUNK:
+        if rows not in (CHUNK, OWN):
             if offset == 0:
                 return None
             return f"{prefix}start + {offset} < time" if offset > 0 else f"{prefix}start >= {-offset}"
         if offset == 0:
             return f"{prefix}inside[:, None]"
+        row = ROWS[rows]
         if offset > 0:
-            return f"(row < {prefix}left - {offset})[:, None]"
-        return f"((row + {prefix}start >= {-offset}) & (row < {prefix}left + {-offset}))[:, None]"
+            return f"({row} < {prefix}left - {offset})[:, None]"
+        return f"(({row} + {prefix}start >= {-offset}) & ({row} < {prefix}left + {-offset}))[:, None]"
 
     def _masks(self, rows: str, cols: str, inside: str | None) -> str:
         masks = [self.validity(axis, side) for side, axis in ((0, rows), (1, cols)) if self.is_padded(axis)]

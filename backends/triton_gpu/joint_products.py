@@ -9,15 +9,20 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from smir.ir.graph import Node, walk
+from smir.ir.tile import dot, transpose
 
 
 @dataclass(frozen=True)
 class JointProduct:
-    """`first` is `level_mask(tile) @ first.args[1]`, `second` the one with the transposed tile."""
+    """`first` is `level_mask(tile) @ first.args[1]`, `second` the one with the transposed tile.
+
+    `turned`: the transposed tile, where products make it too; None where it is read from memory.
+    """
 
     tile: Node
     first: Node
     second: Node
+    turned: Node | None = None
 
     @property
     def masks(self) -> tuple[Node, Node]:
@@ -39,6 +44,24 @@ class JointProduct:
         return self.first if self.reverse else self.second
 
 
+@dataclass(frozen=True)
+class GridRow:
+    """The gradient of one of the two mixed tiles.
+
+    `own` is its joint product; of the other tile's rows, `odd` says what its odd rows are multiplied with, and `even`,
+    transposed, what its even rows are.
+    """
+
+    own: JointProduct
+    other: JointProduct
+    odd: JointProduct
+    even: JointProduct
+
+    def takes(self, pair: JointProduct, is_odd: bool) -> bool:
+        """Whether these rows of a joint product are part of this one's."""
+        return pair in ((self.own, self.odd) if is_odd else (self.own, self.even))
+
+
 def joint_products(roots: Iterable[Node]) -> Iterator[JointProduct]:
     """The pairs below these values whose masked tiles nothing else reads."""
     nodes = list(walk(roots))
@@ -51,8 +74,16 @@ def joint_products(roots: Iterable[Node]) -> Iterator[JointProduct]:
     for first in products:
         mask = first.args[0]
         turned = mask.args[0]
-        if turned.op != "transpose":
-            continue
-        second = by_tile.get((turned.args[0], not mask["reverse"], first.type))
-        if second is not None:
-            yield JointProduct(turned.args[0], second, first)
+        tile = _untransposed(turned, mask["reverse"])
+        second = by_tile.get((tile, not mask["reverse"], first.type)) if tile is not None else None
+        if tile is not None and second is not None:
+            yield JointProduct(tile, second, first, None if turned.op == "transpose" else turned)
+
+
+def _untransposed(turned: Node, reverse: bool) -> Node | None:
+    """The tile that this one is the transpose of; of two products that are each other's, the one of the first queries."""
+    if turned.op == "transpose":
+        return turned.args[0]
+    if turned.op == "dot" and turned.args[1].op == "transpose" and reverse:
+        return dot(turned.args[1].args[0], transpose(turned.args[0]))
+    return None

@@ -12,6 +12,7 @@ from smir.backends.triton_gpu.options import Options, default_options, smallest_
 from smir.backends.triton_gpu.packed import PACKED_TABLE
 from smir.backends.triton_gpu.past import count_of_splits, divides_past, has_past
 from smir.backends.triton_gpu.segments import DEFAULT_SEGMENTS, SEGMENTS, has_segments
+from smir.backends.triton_gpu.spans import SPAN, has_spans
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -100,7 +101,7 @@ def print_launcher(plan: KernelPlan, kernels: Iterable[PrintedKernel], facts: Fa
         _signature(plan, facts),
         *(f"    {size_name(a)} = {sizes[a]}" for a in axes),
         *_exact_checks(axes, facts),
-        "    parts = 0 if INTERPRETED else 3 if product == torch.float32 else 2",
+        "    parts = 0 if INTERPRETED else 2 if product == torch.bfloat16 else 3",
         *(f"    {line}" for line in _allocations(plan, facts)),
         *(f"    {line}" for k, p in zip(plan.kernels, printed, strict=True) for line in _call(plan, k, p, facts)),
         _return(plan, facts),
@@ -159,7 +160,7 @@ TYPES = {{torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16:
 INTERPRETED = os.environ.get("TRITON_INTERPRET", "0") == "1"
 # How products of float32 tiles are computed: tf32x3 is as accurate as float32 on tensor cores.
 PRECISION = "ieee" if torch.version.hip else "tf32x3"
-# How the inverses of triangular float32 tiles are computed when the inputs are 16 bits wide.
+# How the inverses of triangular float32 tiles are computed for bfloat16 inputs, which have fewer digits.
 SHORT_INVERSE = "ieee" if torch.version.hip else "tf32"'''
 
 _TOOLS = '''
@@ -223,6 +224,8 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
     states += [f"{called[FINAL, n]}=None" for n in final_stores(plan) if plan.form == STEP]
     chunk = "" if plan.form == STEP else "chunk=64, "
     chunk += "past_chunk=64, position=None, filled=None, " if has_past(plan) else ""
+    spans = has_spans(plan) and not facts.packed
+    chunk += f"{SPAN}=1, " if spans else ""
     chunk += f"{SEGMENTS}={DEFAULT_SEGMENTS}, " if has_segments(plan) else ""
     table = [*PACKED_TABLE] if facts.packed else []
     given = ", ".join([*(called[INPUT, leaf.name] for leaf in leaves), "*", *table, *states])
@@ -242,7 +245,7 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
 {shapes}
     """
 {unit}{before}    batch, time, heads = {most}.shape[:3]
-{_PACKED_SIZES if facts.packed else "    chunks = ceil_div(time, chunk)"}
+{_PACKED_SIZES if facts.packed else _SPANS if spans else "    chunks = ceil_div(time, chunk)"}
     dtype = dtype or common_type({", ".join(tokens)})
     product = {"torch.float32" if facts.tiny else "dtype"}'''
 
@@ -250,6 +253,10 @@ def _signature(plan: KernelPlan, facts: Facts) -> str:
 # Memory and programs for the most chunks that there can be.
 _PACKED_SIZES = """    sequences, chunks = cu_seqlens.shape[0] - 1, sequence_of.shape[0]
     all_chunks = chunks"""
+
+
+# Of kernels that take several chunks at once: a whole number of times.
+_SPANS = "    chunks = ceil_div(time, chunk * span) * span"
 
 
 _LEADING = {TOKEN: ("B", "T", "H"), PAST: ("B", "n", "H"), PARAM: ("H",), DENSE: ("H", "T", "T")}
@@ -291,7 +298,7 @@ def _result_memory(plan: KernelPlan, r: Result, facts: Facts) -> str:
     if r.kind == DENSE:
         return "torch.zeros(batch, heads, time, time, dtype=torch.float32"
     if r.kind == PARAM:
-        summands = "1" if r.name in plan.totals else "chunks"
+        summands = SEGMENTS if r.name in plan.segment_totals else "1" if r.name in plan.totals else "chunks"
         summands = " * ".join([summands, *_blocks(plan, r)])
         rows, make = "batch", "empty"
         if facts.packed:
@@ -347,12 +354,14 @@ _TYPES = {FLOAT32: "torch.float32", PRODUCT: "product", WIDE: f"torch.{_WIDE.for
 
 _CONSTANTS = {
     "CHUNK": "chunk",
+    "OWN": "chunk * span",
     "PAST_CHUNK": "past_chunk",
+    "RAGGED": "time % chunk != 0",
     "LEVELS": "chunk.bit_length() - 1",
     "PRODUCT": "TYPES[product]",
     "WIDE": f"tl.{_WIDE.format(library='tl')}",
     "PRECISION": "precision",
-    "INVERSE_PRECISION": "precision if product == torch.float32 else SHORT_INVERSE",
+    "INVERSE_PRECISION": "SHORT_INVERSE if product == torch.bfloat16 else precision",
     "PARTS": "parts",
 }
 
@@ -360,6 +369,8 @@ _CONSTANTS = {
 def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel, facts: Facts) -> list[str]:
     """The launch of one kernel: blocks of grid axes first, one flat grid (its x axis has no small limit)."""
     values, option = dict(_CONSTANTS), f'options["{printed.name}"]'
+    # a packed sequence may end anywhere
+    values |= {"RAGGED": "True"} if facts.packed else {}
     lines, smallest = [f"chosen = dict({option})"], smallest_blocks(kernel)
     for axis, role in kernel.roles:
         block, size = block_name(axis), size_name(axis)
@@ -370,7 +381,8 @@ def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel, facts: Facts
     blocks = [f'ceil_div({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
     rows = "sequences" if facts.packed and printed.sequential else "batch"
     splits = ["splits"] if divides_past(plan, kernel) else [SEGMENTS] if kernel.in_segments else []
-    programs = " * ".join([rows, "heads", *([] if printed.sequential else ["chunks"]), *splits, *blocks])
+    chunks = "(chunks // span)" if "OWN" in printed.constants else "chunks"
+    programs = " * ".join([rows, "heads", *([] if printed.sequential else [chunks]), *splits, *blocks])
     constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]
     lines.append(f"{printed.name}[({programs},)](")
     lines += [f"    {a.name}={a.value}," for a in printed.arguments]

@@ -8,7 +8,8 @@ mixed tile itself it is the gradient of the distances.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from smir.backends.triton_gpu.joint_products import JointProduct
+from smir.backends.triton_gpu.joint_products import GridRow, JointProduct
+from smir.backends.triton_gpu.precise import plain
 from smir.ir.graph import Node, reaches
 
 
@@ -28,7 +29,7 @@ class Share:
     None: not those rows; no factor: the rows themselves.
     """
 
-    pair: JointProduct
+    pair: JointProduct | GridRow
     odd: tuple[Node, ...] | None = None
     even: tuple[Node, ...] | None = None
 
@@ -36,8 +37,10 @@ class Share:
 Shares = tuple[Share, ...]
 
 
-def mixed_of(pair: JointProduct) -> Mixed | None:
+def mixed_of(pair: JointProduct | GridRow) -> Mixed | None:
     """None where the two halves have no common weights."""
+    if isinstance(pair, GridRow):
+        return mixed_of(pair.own)
     for odd, weights in weighted(pair.in_even_rows.args[1]):
         for even, others in weighted(pair.in_odd_rows.args[1]):
             if weights is others:
@@ -46,7 +49,8 @@ def mixed_of(pair: JointProduct) -> Mixed | None:
 
 
 def weighted(node: Node) -> list[tuple[Node, Node]]:
-    """The ways to read a tile as rows times e^(pair distance)."""
+    """The ways to read a tile as rows times e^(pair distance), whether or not it keeps its digits."""
+    node = plain(node)
     if node.op != "mul":
         return []
     a, b = node.args

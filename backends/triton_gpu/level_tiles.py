@@ -52,6 +52,34 @@ def weighted_level_product(
 
 
 @triton.jit
+def precise_level_product(
+    queries, keys, weights, levels_ptr, level, REVERSE: tl.constexpr, PRODUCT: tl.constexpr, PRECISION: tl.constexpr
+):
+    """The same with all digits of both sides: two products more, of what rounding takes from one side and the other."""
+    mixed = pick_rows(queries, keys, level, REVERSE).to(tl.float32) * weights
+    high = mixed.to(PRODUCT)
+    total = tl.dot(high, tl.trans(high), input_precision=PRECISION)
+    if mixed.dtype != PRODUCT:
+        low = (mixed - high.to(tl.float32)).to(PRODUCT)
+        total = tl.dot(high, tl.trans(low), tl.dot(low, tl.trans(high), total))
+    return level_mask(total, levels_ptr, level, REVERSE)
+
+
+@triton.jit
+def laid_out(x, PRODUCT: tl.constexpr):
+    """The same tile, laid out as results of products are, if it has the products' type: as a product with ones on the
+    diagonal. A loop over levels would exchange it between threads at every level.
+    """
+    C: tl.constexpr = x.shape[0]
+    if x.dtype == PRODUCT and PRODUCT != tl.float32:
+        ones = (tl.arange(0, C)[:, None] == tl.arange(0, C)[None, :]).to(PRODUCT)
+        y = tl.dot(ones, x).to(PRODUCT)
+    else:
+        y = x
+    return y
+
+
+@triton.jit
 def pick_rows(queries, keys, level, REVERSE: tl.constexpr):
     """The queries' rows where they act as queries at this level, else the keys'."""
     C: tl.constexpr = queries.shape[0]
@@ -60,12 +88,12 @@ def pick_rows(queries, keys, level, REVERSE: tl.constexpr):
 
 
 @triton.jit
-def mirrored(a, REVERSE: tl.constexpr):
-    """The part below the diagonal (reverse: above it), and its mirror image on the other side."""
+def mirrored(a, turned, REVERSE: tl.constexpr):
+    """The part below the diagonal (reverse: above it), and on the other side that of the transposed tile."""
     C: tl.constexpr = a.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
     own = i < j if REVERSE else i > j
-    return tl.where(own, a, tl.trans(a))
+    return tl.where(own, a, turned)
 
 
 @triton.jit
@@ -90,7 +118,7 @@ def pair_distance(
 
     Sums for exponents of 16-bit products are products themselves; those of others are added up from level to level.
     """
-    if PARTS == 2 and g.shape[1] > 1:
+    if (PARTS == 1 or PARTS == 2) and g.shape[1] > 1:
         total = weigh_rows(level_weights(levels_ptr, 3 + 2 * REVERSE + EXCLUSIVE, level, g.shape[0]), g, PARTS)
     else:
         odd = (((tl.arange(0, prefix.shape[0]) >> level) & 1) == 1)[:, None]
@@ -104,7 +132,7 @@ def next_level(prefix, suffix, own, level, PARTS: tl.constexpr):
 
     Both together are a block's sum, if one of them holds the row's `own` value.
     """
-    if PARTS != 2 or prefix.shape[1] == 1:
+    if (PARTS != 1 and PARTS != 2) or prefix.shape[1] == 1:
         row = tl.arange(0, prefix.shape[0])[:, None]
         total = prefix + suffix + own
         other = tl.gather(total, tl.broadcast_to(row ^ (1 << level), total.shape), 0)

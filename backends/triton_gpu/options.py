@@ -5,10 +5,13 @@ warps nearly everywhere. Check a changed option against the numpy backend before
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from smir.backends.triton_gpu.facts import SMALLEST_BLOCK, block_name, padded
-from smir.backends.triton_gpu.walk_options import walk_choice, writes_output
+from smir.backends.triton_gpu.joining import WARPS as JOINED_WARPS
+from smir.backends.triton_gpu.joining import is_joined
+from smir.backends.triton_gpu.spans import spanning
+from smir.backends.triton_gpu.walk_options import multiplies_state, walk_choice, walk_warps, writes_output
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
 from smir.ir.kernel import FULL, GRID, Kernel, KernelPlan
@@ -17,12 +20,16 @@ from smir.ir.tile import BUFFER, CHUNK, LEVEL_OPS, ONE, PARAM, PAST_CHUNK, SIZEL
 from smir.ir.tile_program import CHUNKED, SCAN, STEP
 
 DEFAULT_CHUNK, WIDE_CHUNK, SCAN_CHUNK = 64, 32, 16
+# Tokens of a chunk up to which walks keep it on chip: each thread has an address for each of its rows.
+LONGEST_WALKED = 32
 # Elements of one tile of a scan that stay in registers: of each thread where threads hold whole columns, else of all;
 # warps for columns that are lanes of matrices, where wider blocks leave fewer summands; elements of a carried row.
 COLUMN_ELEMENTS, SCAN_ELEMENTS, LANE_WARPS, MOST_WARPS, ROW_ELEMENTS = 64, 2048, 4, 16, 128
-# Elements alive at once in each thread that holds columns, from which it gets half as many.
-ALIVE_A_THREAD = 400
+# Elements alive at once in each thread that holds columns, from which it gets half as many; in walks.
+ALIVE_A_THREAD, ALIVE_IN_WALKS = 400, 300
 NOMINAL_SIZE = 128
+# Of kernels over pairs that take two chunks at once.
+SPAN_WARPS, SPAN_STAGES = 8, 3
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
 # Elements in float32 that fill the registers of four warps.
 FULL_ELEMENTS = 32 << 10
@@ -60,19 +67,28 @@ def default_options(
     chunk: int = DEFAULT_CHUNK,
     float32: bool = False,
     lanes: int = 32,
+    span: int = 1,
+    sequences: int | None = None,
 ) -> Options:
     """Options of every kernel by name. Dimensions without a size count as 128.
 
-    `float32`: so are the products' operands, which take twice the registers; `lanes`: threads in a warp.
+    `float32`: so are the products' operands, which take twice the registers; `lanes`: threads in a warp; `span`: chunks
+    that a program over pairs of them takes at once; `sequences`: of all heads, how many walks such a call has room for.
     """
     known = {ONE: 1, CHUNK: 1 if plan.form == STEP else chunk, PAST_CHUNK: chunk, **(sizes or {})}
     weight = 2 if float32 else 1
-    return {
+    found = {
         kernel.name: _column_options(kernel, known, lanes)
         if plan.form == SCAN and has_columns(kernel)
-        else _kernel_options(kernel, known, weight, lanes)
+        else _kernel_options(kernel, known, weight, lanes, sequences)
         for kernel in plan.kernels
     }
+    found |= {
+        k.name: {**found[k.name], "num_warps": JOINED_WARPS * 32 // lanes} for k in plan.kernels if is_joined(plan, k)
+    }
+    spanned = [k.name for k in plan.kernels if span > 1 and spanning(plan, k)]
+    chosen = {"num_warps": SPAN_WARPS * 32 // lanes, "num_stages": SPAN_STAGES}
+    return found | {name: {**found[name], **chosen} for name in spanned}
 
 
 def modelled_elements(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, float32: bool = False) -> dict[str, int]:
@@ -83,6 +99,12 @@ def modelled_elements(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, fl
         blocks = {axis: chosen[kernel.name][block_name(axis)] for axis, role in kernel.roles if role == GRID}
         found[kernel.name] = _alive(kernel, blocks, known, 2 if float32 else 1)
     return found
+
+
+def tile_elements(sizes: Mapping[str, int], chunk: int) -> Callable[[Node], int]:
+    """How many elements a tile has that no axis of is cut."""
+    known = {ONE: 1, CHUNK: chunk, PAST_CHUNK: chunk, **sizes}
+    return lambda node: _elements(node, {}, known)
 
 
 def smallest_blocks(kernel: Kernel) -> dict[str, int]:
@@ -97,7 +119,9 @@ def smallest_blocks(kernel: Kernel) -> dict[str, int]:
     return dict.fromkeys(axes, 8) | dict.fromkeys(lanes, 1)
 
 
-def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes: int) -> dict[str, int]:
+def _kernel_options(
+    kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes: int, sequences: int | None
+) -> dict[str, int]:
     smallest = smallest_blocks(kernel)
     width = _state_width(kernel, sizes) if kernel.sequential else WIDE_BLOCK
     blocks = {axis: min(width, _block(axis, sizes)) for axis, role in kernel.roles if role == GRID}
@@ -107,11 +131,13 @@ def _kernel_options(kernel: Kernel, sizes: Mapping[str, int], weight: int, lanes
         blocks = _fitting_blocks(kernel, blocks, sizes, weight)
     elif not kernel.sequential:
         blocks = _pair_blocks(kernel, blocks, sizes, weight)
-    stages = 2
-    if sizes[CHUNK] > 1 and writes_output(kernel) and not any(n.op == "scan" for n in walk(kernel.roots())):
+    stages, fewest = 2, 1
+    multiplies = writes_output(kernel) or multiplies_state(kernel)
+    if sizes[CHUNK] > 1 and multiplies and not any(n.op == "scan" for n in walk(kernel.roots())):
         whole = {axis: _block(axis, sizes) for axis in blocks}
-        blocks, stages = walk_choice(kernel, whole, lambda n, cut: _elements(n, cut, sizes), weight)
-    warps = _warps(kernel, blocks, sizes, weight) * 32 // lanes
+        blocks, stages = walk_choice(kernel, whole, lambda n, cut: _elements(n, cut, sizes), weight, sequences)
+        fewest = walk_warps(kernel, blocks)
+    warps = max(fewest, _warps(kernel, blocks, sizes, weight)) * 32 // lanes
     return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": stages}
 
 
@@ -157,7 +183,8 @@ def _is_param(node: Node) -> bool:
 
 
 def _fitting_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, int], weight: int) -> dict[str, int]:
-    """The widest blocks with which no more is alive at once than registers hold, or than with narrow ones.
+    """The widest blocks with which no more is alive at once than registers hold, or than with narrow ones; not whole axes
+    where results alone fill the registers of four warps.
 
     Every block of a kernel with products computes the scores of its chunk again.
     """
@@ -165,7 +192,12 @@ def _fitting_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, 
     whole = {axis: min(NOMINAL_SIZE, _block(axis, sizes)) for axis in blocks}
     most = max(ALIVE_ELEMENTS, _alive(kernel, narrow, sizes, weight) / NARROWER)
     wide = [whole, blocks] if any(n.op == "dot" for n in walk(kernel.roots())) else [blocks]
-    return next((found for found in wide if _alive(kernel, found, sizes, weight) <= most), narrow)
+
+    def fits(found: Mapping[str, int]) -> bool:
+        held = weight * sum(_elements(s.value, found, sizes) for s in kernel.stores)
+        return _alive(kernel, found, sizes, weight) <= most and (held < FULL_ELEMENTS or found == blocks)
+
+    return next((found for found in wide if fits(found)), narrow)
 
 
 def _pair_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, int], weight: int) -> dict[str, int]:
@@ -196,8 +228,9 @@ def _column_options(kernel: Kernel, sizes: Mapping[str, int], lanes: int) -> dic
     Where much is alive at once a thread gets half as many columns; of a walk, which keeps its state beside that, fewer.
     """
     share, fewest = COLUMN_ELEMENTS, COLUMN_ELEMENTS // (8 if kernel.sequential else 2)
+    most = ALIVE_IN_WALKS if kernel.sequential else ALIVE_A_THREAD
     blocks, warps = _columns(kernel, sizes, lanes, share)
-    while share > fewest and _alive(kernel, blocks, sizes, 1) > ALIVE_A_THREAD * warps * lanes:
+    while share > fewest and _alive(kernel, blocks, sizes, 1) > most * warps * lanes:
         share //= 2
         blocks, warps = _columns(kernel, sizes, lanes, share)
     return {**{block_name(axis): size for axis, size in blocks.items()}, "num_warps": warps, "num_stages": 2}

@@ -5,7 +5,10 @@ from smir.backends.triton_gpu.names import word
 from smir.backends.triton_gpu.past import past_positions
 from smir.ir.graph import Node
 from smir.ir.kernel import Buffer
-from smir.ir.tile import CHUNK, COL, ONE, PAST, ROW
+from smir.ir.tile import CHUNK, COL, ONE, OWN, PAST, PAST_CHUNK, ROW
+
+# The variables that number the tokens along an axis.
+ROWS = {CHUNK: "row", OWN: "own_row", PAST_CHUNK: "past_row"}
 
 
 def starts_of(block: str) -> tuple[str, str]:
@@ -19,13 +22,15 @@ def positions(node: Node, segment: bool) -> str:
         return past_positions()
     start, _ = starts_of(node["block"])
     before = "seen + " if segment else ""
-    return f"({before}{start} + row + 1)[:, None].to(tl.float32)"
+    return f"({before}{start} + {ROWS[node.type.rows]} + 1)[:, None].to(tl.float32)"
 
 
-def dense_address(base: str, strides: tuple[str, str], block: str, other: str) -> str:
+def dense_address(
+    base: str, strides: tuple[str, str], block: str, other: str, rows: tuple[str, str] = ("row", "row")
+) -> str:
     """The entries of a strided T x T matrix at the tokens of two chunks."""
     (first, _), (second, _) = starts_of(block), starts_of(other)
-    return f"{base} + ({first} + row)[:, None] * {strides[0]} + ({second} + row)[None, :] * {strides[1]}"
+    return f"{base} + ({first} + {rows[0]})[:, None] * {strides[0]} + ({second} + {rows[1]})[None, :] * {strides[1]}"
 
 
 def dense_mask(block: str, other: str) -> str:
@@ -40,12 +45,14 @@ def dense_gradient(pointer: str, other: str) -> str:
     return dense_address(matrix, ("time", "1"), ROW, other)
 
 
-def pair_address(pointer: str, buffer: Buffer, block: str, other: str, packed: bool = False) -> str:
-    """The tile of a contiguous `[B, H, chunks, chunks, rows, cols]` tensor for two chunks.
+def pair_address(pointer: str, buffer: Buffer, block: str, other: str, packed: bool = False, own: str = "") -> str:
+    """The tile of a contiguous `[B, H, chunks, chunks, rows, cols]` tensor for two chunks; `own`: how far the program's
+    own one is from its first.
 
     In memory the chunks of all `packed` sequences stand side by side.
     """
-    first, second = ("there" if block == COL else "here"), ("col_chunk" if other == COL else "chunk")
+    first = "there" if block == COL else f"(here{own})" if own else "here"
+    second = "col_chunk" if other == COL else f"chunk{own}"
     sizes = [_size(axis) for axis in (buffer.rows, buffer.cols)]
     total, second = ("all_chunks", f"first_chunk + {second}") if packed else ("chunks", second)
     place = f"{pointer} + ({first} * {total} + {second}) * ({sizes[0]} * {sizes[1]})"

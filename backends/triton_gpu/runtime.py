@@ -19,7 +19,8 @@ from smir.backends.triton_gpu.limits import check_programs, check_reach, within_
 from smir.backends.triton_gpu.options import Options, default_chunk, default_options
 from smir.backends.triton_gpu.packed import chunk_tables, most_chunks
 from smir.backends.triton_gpu.past import chunk_keywords, has_past
-from smir.backends.triton_gpu.segments import FEWEST_SEGMENTS, SEGMENTS, has_segments, segment_count
+from smir.backends.triton_gpu.segments import FEWEST_SEGMENTS, SEGMENTS, has_segments, nominal_sequences, segment_count
+from smir.backends.triton_gpu.spans import SPAN, has_spans, span_of
 from smir.backends.triton_gpu.symbols import (
     BUFFER,
     FINAL,
@@ -163,8 +164,11 @@ def prepare(
     if packed and any(leaf.kind == DENSE for leaf in tensors(plan)):
         hint = "call it for each sequence"
         raise BackendError("packed sequences with a parameter for every two positions", hint=hint)
-    chosen = {**default_options(plan, sizes, chunk, float32, lanes()), **(options or {})}
     batch, tokens = _tokens(plan, arrays)
+    span = 1 if packed else span_of(plan, sizes, tokens, chunk, float32)
+    keywords |= {SPAN: span} if has_spans(plan) and not packed else {}
+    walked = None if packed or plan.form == STEP else nominal_sequences(tokens) * max(heads.values())
+    chosen = {**default_options(plan, sizes, chunk, float32, lanes(), span, walked), **(options or {})}
     sequences, chunks = batch, batch * -(-tokens // (1 if plan.form == STEP else chunk))
     if packed:
         sequences = len(arrays[CU_SEQLENS]) - 1

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from math import prod
 
 from smir.ir.dims import Dim
+from smir.ir.graph import walk
 from smir.ir.kernel import Kernel, KernelPlan
 from smir.ir.tile import CHUNK, ONE, axis_parts
 from smir.ir.tile_program import SEGMENTS_BEFORE
@@ -21,6 +22,8 @@ DEFAULT_SEGMENTS = 8
 # Elements of a carried tile that one program takes along; the programs from which on a walk leaves no multiprocessor of
 # a large card without one, and with segments those that together hide each other's waiting.
 BLOCK_ELEMENTS, STARVING, WANTED = 64 * 64, 192, 512
+# The same of walks that scan, whose programs are a warp or a few: elements that a warp takes along.
+WARP_ELEMENTS, STARVING_WARPS, WANTED_WARPS = 128, 1024, 2048
 # Chunks of a segment that are worth their own program; both walks together take as long as one without segments where
 # there are two of them.
 LEAST_CHUNKS, FEWEST_SEGMENTS, MOST_SEGMENTS = 16, 4, 64
@@ -42,11 +45,20 @@ def segment_count(plan: KernelPlan, sizes: Mapping[str, int], heads: int, tokens
     carries = [c for k in plan.kernels if k.sequential for loop in k.loops for c in loop.scan.carries]
     known = {**sizes, CHUNK: chunk, ONE: 1}
     largest = max((_size(c.rows, known) * _size(c.cols, known) for c in carries), default=1)
-    programs = max(1, NOMINAL_TOKENS // tokens) * heads * -(-largest // BLOCK_ELEMENTS)
-    if programs > STARVING:
+    scans = any(n.op == "scan" for k in plan.kernels if k.sequential for n in walk(k.roots()))
+    elements, starving, wanted = (
+        (WARP_ELEMENTS, STARVING_WARPS, WANTED_WARPS) if scans else (BLOCK_ELEMENTS, STARVING, WANTED)
+    )
+    programs = nominal_sequences(tokens) * heads * -(-largest // elements)
+    if programs > starving:
         return 1
-    count = min(WANTED // programs, MOST_SEGMENTS, tokens // (chunk * LEAST_CHUNKS))
+    count = min(wanted // programs, MOST_SEGMENTS, tokens // (chunk * LEAST_CHUNKS))
     return count if count >= FEWEST_SEGMENTS else 1
+
+
+def nominal_sequences(tokens: int) -> int:
+    """How many sequences of so many tokens a call is taken to have."""
+    return max(1, NOMINAL_TOKENS // tokens)
 
 
 def _size(axis: str, sizes: Mapping[str, int]) -> int:

@@ -15,7 +15,7 @@ LOCALS = frozenset(
     "os batch time heads chunks chunk options chosen dtype precision parts launch padded ceil_div common_type product "
     "TYPES "
     "OPTIONS INTERPRETED PRECISION SHORT_INVERSE cu_seqlens first_chunks sequence_of sequences all_chunks "
-    "level_weights past past_chunk position filled splits segments".split()
+    "level_weights past past_chunk position filled splits segments span".split()
 )
 
 

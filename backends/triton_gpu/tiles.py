@@ -59,6 +59,16 @@ def precise_product(a, b, PRODUCT: tl.constexpr, PRECISION: tl.constexpr):
 
 
 @triton.jit
+def wide_product(a, b, WIDE: tl.constexpr, PRECISION: tl.constexpr):
+    """`a @ b`, where wide numbers are float64, in float64."""
+    if WIDE == tl.float64:  # noqa: SIM300
+        total = tl.dot(a.to(WIDE), b.to(WIDE))
+    else:
+        total = tl.dot(a, b, input_precision=PRECISION)
+    return total
+
+
+@triton.jit
 def sum_weights(C: tl.constexpr, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
     """Row i holds ones for the rows that a running sum has added up at row i."""
     i, m = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
@@ -88,34 +98,42 @@ def running_sum_transposed(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PA
 
 @triton.jit
 def running_sum_column(x, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
-    """Running sum of a column; the exclusive one adds up only what it counts."""
+    """Running sum of a column; the exclusive one takes a row's own number out again in float64."""
     C: tl.constexpr = x.shape[0]
     flat = tl.reshape(x, (C,))
     if EXCLUSIVE:
-        total = tl.sum(tl.where(sum_weights(C, REVERSE, EXCLUSIVE), flat[None, :], 0.0), axis=1)
+        wide = flat.to(tl.float64)
+        total = (tl.cumsum(wide, axis=0, reverse=REVERSE) - wide).to(x.dtype)
     else:
         total = tl.cumsum(flat, axis=0, reverse=REVERSE)
     return tl.reshape(total, (C, 1))
 
 
 @triton.jit
-def segment_sum(g, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr, PARTS: tl.constexpr):
-    """D_ij = sum of g over j+1..i (exclusive: j+1..i-1); reverse: i..j-1 (i+1..j-1). Column j adds up only its rows.
+def two_parts(x):
+    """A float64 as a multiple of 1/8 and the rest, in float32: the first parts of sums below 2^20 subtract exactly."""
+    high = (x + 844424930131968.0) - 844424930131968.0
+    return high.to(tl.float32), (x - high).to(tl.float32)
 
-    In float64 a difference of running sums does: of clamped logs, whose sums are at most some 1e6, it keeps 1e-10.
+
+@triton.jit
+def segment_sum(g, REVERSE: tl.constexpr, EXCLUSIVE: tl.constexpr):
+    """D_ij = sum of g over j+1..i (exclusive: j+1..i-1); reverse: i..j-1 (i+1..j-1).
+
+    A difference of running sums in float64: of clamped logs, whose sums are at most some 1e6, it keeps 1e-10. Float32
+    takes it in two parts, of which the first is exact: a number for each row and each column, and no scan of the tile.
     """
     C: tl.constexpr = g.shape[0]
     i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    taken = tl.where(i < j, g, 0.0) if REVERSE else tl.where(i > j, g, 0.0)
+    whole = running_sum_column(g.to(tl.float64), REVERSE, False)
+    reached = whole - g if EXCLUSIVE else whole
     if g.dtype == tl.float64:
-        whole = running_sum_column(g, REVERSE, False)
-        total = (whole - g if EXCLUSIVE else whole) - tl.reshape(whole, (1, C))
-        total = tl.where(i < j if REVERSE else i > j, total, 0.0)
-    elif EXCLUSIVE:
-        total = weigh_rows(sum_weights(C, REVERSE, True), taken, PARTS)
+        total = reached - tl.reshape(whole, (1, C))
     else:
-        total = tl.cumsum(taken, axis=0, reverse=REVERSE)
-    return total
+        high, low = two_parts(reached)
+        before, rest = two_parts(whole)
+        total = (high - tl.reshape(before, (1, C))) + (low - tl.reshape(rest, (1, C)))
+    return tl.where(i < j if REVERSE else i > j, total, 0.0)
 
 
 @triton.jit
@@ -274,6 +292,18 @@ def place_row(row, C: tl.constexpr, REVERSE: tl.constexpr):
 
 
 @triton.jit
+def add_to_edge(x, row, REVERSE: tl.constexpr):
+    """The tile, with a row added to its last (reverse: first) one."""
+    return tl.where(is_edge(x.shape[0], REVERSE), x + row, x)
+
+
+@triton.jit
+def valid_rows(x, inside, fill, RAGGED: tl.constexpr):
+    """The tile with one number in the rows that are no tokens, of which there are some in RAGGED chunks alone."""
+    return tl.where(inside[:, None], x, fill) if RAGGED else x
+
+
+@triton.jit
 def spread_outer(x, COUNT: tl.constexpr):
     """Columns to the lanes of a matrix whose rows they are."""
     wide = tl.broadcast_to(tl.expand_dims(x, 2), (x.shape[0], x.shape[1], COUNT))
@@ -297,6 +327,18 @@ def fold_outer(x, COUNT: tl.constexpr):
 def fold_inner(x, COUNT: tl.constexpr):
     """Lanes to the matrix' columns: sums over its COUNT rows."""
     return tl.sum(tl.reshape(x, (x.shape[0], COUNT, x.shape[1] // COUNT)), axis=1)
+
+
+@triton.jit
+def inner_product(a, b, COUNT: tl.constexpr):
+    """The sum of `a[i] * b[i]` over two stretches of memory, in float32: a piece at a time is in registers."""
+    PIECE: tl.constexpr = 2048
+    total = tl.zeros((PIECE,), tl.float32)
+    for first in range(0, COUNT, PIECE):
+        i = first + tl.arange(0, PIECE)
+        x = tl.load(a + i, mask=i < COUNT, other=0.0).to(tl.float32)
+        total += x * tl.load(b + i, mask=i < COUNT, other=0.0).to(tl.float32)
+    return tl.sum(total)
 
 
 @triton.jit
@@ -331,6 +373,22 @@ def exp(x, PRODUCT: tl.constexpr):
     else:
         y = tl.exp2(x * 1.4426950408889634)
     return y
+
+
+@triton.jit
+def exp_of_product(x, row, PRODUCT: tl.constexpr):
+    """e^(x row) for a row that is the same for many tiles: where it needn't be exact, it meets log2(e) first."""
+    if x.dtype == tl.float64 or PRODUCT == tl.float32:  # noqa: SIM300
+        y = exp(x * row, PRODUCT)
+    else:
+        y = tl.exp2(x * (row * 1.4426950408889634))
+    return y
+
+
+@triton.jit
+def finite(x):
+    """The number, or the largest finite one of its sign."""
+    return smaller(larger(x, -3.4028234e38), 3.4028234e38)
 
 
 @triton.jit

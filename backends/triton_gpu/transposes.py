@@ -48,9 +48,25 @@ def without_transposed_products(root: Node) -> Node:
     return substitute(root, replace)
 
 
+def with_turned_sums(roots: Iterable[Node]) -> Callable[[Node], Node]:
+    """Adds up the columns of a tile that products need transposed as the rows of its transposed form, so that it is
+    computed once. Gives a rewriting of values below these roots."""
+    dots = [n for n in walk(roots) if n.op == "dot" and n.args[0].op == "transpose" and not is_thin(n)]
+    turned = {n.args[0].args[0] for n in dots if has_products(n.args[0])}
+
+    def replace(node: Node) -> Node | None:
+        sums = node.op == "transpose" and node.args[0].op == "sum" and node.args[0]["axis"] == 0
+        return tile.reduce_sum(transposed(x), 1) if sums and (x := node.args[0].args[0]) in turned else None
+
+    return lambda root: substitute(root, replace)
+
+
 def transposed(node: Node) -> Node:
-    """The transposed tile, computed so; a `transpose` is left on what can't be."""
-    if not has_products(node):
+    """The transposed tile, computed so; a `transpose` is left on what can't be, and on operands without products."""
+    if node.type.rows == node.type.cols == tile.ONE and not has_products(node):
+        return node
+    over_pairs = node.op in POINTWISE and {node.type.rows, node.type.cols} <= tile.TOKEN_AXES
+    if not has_products(node) and not over_pairs:
         return tile.transpose(node)
     if node.op in POINTWISE:
         return tile.pointwise(node.op, *(transposed(a) for a in node.args))

@@ -18,7 +18,7 @@ from smir.ir.kernel import GRID, Kernel, KernelPlan
 from smir.ir.tile import LEVEL_OPS
 from smir.ir.tile_program import SCAN, STEP
 
-CHUNKS, SCAN_CHUNKS = (32, 64, 128), (16, 32, 64)
+CHUNKS, SCAN_CHUNKS = (32, 64, 128), (16, 32)
 WIDEST_BLOCK, FEWEST_WARPS, MOST_WARPS, MOST_STAGES = 256, 2, 16, 4
 # A kernel is launched as often as fits into this time, in groups of which the median counts.
 TIMED_SECONDS, GROUPS, FEWEST, MOST = 0.03, 3, 2, 50

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from smir.ir import tile
 from smir.ir.dims import Dim
+from smir.ir.expr import const
 from smir.ir.graph import Node
 from smir.ir.interval import Interval
 from smir.ir.operator import AFTER, BACKWARD, BEFORE, DECAYED, Operator, Write
@@ -45,7 +46,8 @@ class Functional:
 class ChunkWrite:
     """A write's tiles: left `CHUNK x K`, value `CHUNK x V` or none, and what it erases.
 
-    `number` tells equal writes apart.
+    `number` tells equal writes apart. `weight`, `CHUNK x 1`, is a number by which all of a token's write is multiplied;
+    it stays outside of products, where both sides are loaded tiles then and its gradient needs no further one.
     """
 
     number: int
@@ -53,6 +55,12 @@ class ChunkWrite:
     value: Node | None
     erase: Functional | None
     step: int
+    weight: Node | None = None
+
+    @property
+    def weighted(self) -> Node:
+        """Left with its weight."""
+        return mul(self.left, self.weight)
 
 
 @dataclass(frozen=True)
@@ -86,8 +94,10 @@ class OperatorTiles:
         diagonal = functional.sees(write.step)
         query, left = self._signed(functional, write, self.decay.keys)
         if self.decay.rows is None:
-            return self._mask(self._plain(functional, query, left), diagonal)
-        scores = tile.level_sum(self._level_scores(functional, query, left, self.decay.rows))
+            plain = self._plain(functional, query, left)
+            return self._mask(plain if write.weight is None else mul(plain, tile.transpose(write.weight)), diagonal)
+        query, weight = apart(query)
+        scores = mul(tile.level_sum(self._level_scores(functional, query, left, self.decay.rows)), weight)
         if not diagonal:
             return scores
         same = tile.broadcast(inner(functional.rows, write.left), CHUNK, CHUNK)
@@ -101,7 +111,7 @@ class OperatorTiles:
             scores = self._level_scores(functional, query, left, self.decay.rows)
         else:
             scores = tile.level_mask(self._plain(functional, query, left), self.reverse)
-        distance = self._distance(functional, self.decay.cols)
+        distance = self._distance(self.decay.cols, functional.before)
         signs, later = self.decay.cols.signs(False), self.decay.cols.signs(functional.before)
         inside = tile.level_sum(mul(tile.dot(scores, mul(mul(value, signs), distance)), distance))
         inside = mul(inside, later)
@@ -142,13 +152,25 @@ class OperatorTiles:
         return tile.mask(scores, side if diagonal else f"strict_{side}")
 
     def _level_scores(self, functional: Functional, query: Node, left: Node, decay: LogDecay) -> Node:
-        distance = self._distance(functional, decay)
+        if self._takes_own(functional):
+            query, distance = mul(query, tile.pointwise("exp", decay.log)), self._distance(decay, before=True)
+        else:
+            distance = self._distance(decay, functional.before)
         product = tile.dot(mul(query, distance), tile.transpose(mul(left, distance)))
         return tile.level_mask(product, self.reverse)
 
-    def _distance(self, functional: Functional, decay: LogDecay) -> Node:
+    def _distance(self, decay: LogDecay, before: bool) -> Node:
         """The decay between each row and the boundary of its pair of blocks; only queries can be `exclusive`."""
-        return tile.pointwise("exp", tile.pair_distance(decay.log, self.reverse, exclusive=functional.before))
+        return tile.pointwise("exp", tile.pair_distance(decay.log, self.reverse, exclusive=before))
+
+    def _takes_own(self, functional: Functional) -> bool:
+        """Whether a functional over rows that decay takes its own token's decay into its rows.
+
+        Where some erase reads before the decay, all others then measure from there too: one distance serves all.
+        """
+        decay, erases = self.decay.rows, [w.erase for w in self.writes if w.erase is not None]
+        shares = decay is not None and decay.negatives is None and any(e.before for e in erases)
+        return shares and not functional.before
 
     # ---- the carried state --------------------------------------------------------------------------------------
 
@@ -156,6 +178,8 @@ class OperatorTiles:
         """The rows that read H: `a e^prefix`, turned back."""
         decay, turn = self.decay.keys, self.rotation.rows
         rows = functional.rows if turn is None else turn.back(functional.rows, functional.before)
+        if decay is not None and self._takes_own(functional):
+            return mul(mul(rows, tile.pointwise("exp", decay.log)), decay.prefix(before=True))
         return rows if decay is None else mul(rows, decay.prefix(functional.before))
 
     def from_state(self, functional: Functional, state: Node) -> Node:
@@ -168,7 +192,9 @@ class OperatorTiles:
     def key(self, write: ChunkWrite) -> Node:
         """The rows that write into the next state: `k e^suffix`, turned on."""
         left = write.left if self.rotation.rows is None else self.rotation.rows.to_end(write.left)
-        return left if self.decay.keys is None else mul(left, self.decay.keys.suffix())
+        if self.decay.keys is None:
+            return mul(left, write.weight)
+        return mul(left, mul(self.decay.keys.suffix(), write.weight))
 
     def value(self, value: Node) -> Node:
         """The value that arrives in the next state."""
@@ -212,7 +238,8 @@ def _write(operator: Operator, write: Write, step: int, number: int, rowwise: Ro
     """The write's tiles; beyond the end of the sequence it must write nothing."""
     pad = rowwise.padding
     left = wide(rowwise.vector(write.left), operator.rows)
-    value = None if write.value is None else wide(rowwise.vector(write.value), operator.cols)
+    weight, rest = _weight(operator, write, rowwise)
+    value = None if rest is None else wide(rowwise.vector(rest), operator.cols)
     erase = None
     if write.erase is not None:
         erase = functional(write.erase.vector, write.erase.when, operator.rows, rowwise, step)
@@ -220,10 +247,35 @@ def _write(operator: Operator, write: Write, step: int, number: int, rowwise: Ro
             erase = Functional(tile.valid_rows(erase.rows, block=rowwise.block), erase.when, step)
     if value is not None and not pad.finite(value):
         value = tile.valid_rows(value, block=rowwise.block)
-    nothing = erase is None and value is not None and pad.vanishes(value) and pad.finite(left)
+    if weight is not None and not pad.finite(weight):
+        weight = tile.valid_rows(weight, block=rowwise.block)
+    vanishing = [v for v in (value, weight) if v is not None and pad.vanishes(v)]
+    nothing = erase is None and vanishing and pad.finite(left)
     if not (nothing or pad.vanishes(left)):
         left = tile.valid_rows(left, block=rowwise.block)
-    return ChunkWrite(number, left, value, erase, step)
+    return ChunkWrite(number, left, value, erase, step, weight)
+
+
+def _weight(operator: Operator, write: Write, rowwise: Rowwise) -> tuple[Node | None, Node | None]:
+    """The number that multiplies a write, if it has one per token, and the rest of its value.
+
+    Not where channels decay: there every level multiplies the left side anyway; nor beside erases, which share it.
+    """
+    value = write.value
+    if value is None or any(w.erase for s in operator.steps for w in s.writes) or not _decays_as_one(operator):
+        return None, value
+    if value.type.is_scalar:
+        number, rest = value, const(1.0)
+    elif value.op == "mul" and (scalars := [a for a in value.args if a.type.is_scalar]):
+        number, rest = scalars[0], next(a for a in value.args if a is not scalars[0])
+    else:
+        return None, value
+    column = rowwise.vector(number)
+    return (column, rest) if column.type == tile.Tile(CHUNK, tile.ONE) else (None, value)
+
+
+def _decays_as_one(operator: Operator) -> bool:
+    return not any(s.decay.rows or s.decay.cols for s in operator.steps)
 
 
 # ---- small tile helpers -----------------------------------------------------------------------------------------
@@ -240,6 +292,19 @@ def mul(a: Node, b: Node | None) -> Node:
 
 def add(a: Node | None, b: Node) -> Node:
     return b if a is None else tile.pointwise("add", a, b)
+
+
+def apart(rows: Node) -> tuple[Node, Node | None]:
+    """Vectors without the number that multiplies each of them, and that number: scores are linear in it."""
+    if rows.op == "neg":
+        rest, weight = apart(rows.args[0])
+        return (rows, None) if weight is None else (rest, tile.pointwise("neg", weight))
+    column = tile.Tile(CHUNK, tile.ONE)
+    if rows.op != "mul" or rows.type == column or column not in [a.type for a in rows.args]:
+        return rows, None
+    vectors, number = rows.args if rows.args[1].type == column else rows.args[::-1]
+    rest, weight = apart(vectors)
+    return (rest, mul(number, weight)) if rest.type == rows.type else (rows, None)
 
 
 def inner(a: Node, b: Node) -> Node:

@@ -93,7 +93,7 @@ class Drivers:
         for drive in self.drives:
             for reach in drive.handed_over(self.tiles, functional.before, functional.sees(drive.step)):
                 for write, value in reach.source.values.items():
-                    product = tile.dot(functional.rows, tile.transpose(write.left))
+                    product = tile.dot(functional.rows, tile.transpose(write.weighted))
                     scores[value] = add(scores.get(value), mul(product, reach.weights))
                 found = add(found, mul(tile.dot(functional.rows, reach.source.load), reach.start))
         inside = total(tile.dot(weights, value) for value, weights in scores.items())
@@ -107,7 +107,7 @@ class Drivers:
             for reach in drive.source.reaches(drive.when):
                 kept = tile.transpose(tile.reduce_sum(mul(reach.weights, left), 0))
                 for write, value in reach.source.values.items():
-                    yield tile.dot(tile.transpose(mul(write.left, kept)), value)
+                    yield tile.dot(tile.transpose(mul(write.weighted, kept)), value)
                 yield mul(reach.source.load, tile.reduce_sum(mul(left, reach.start), 0))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from smir.ir import tile
 from smir.ir.graph import Node, reaches, walk
 from smir.passes.gradients.ratios import shared_rows, with_precise_products
+from smir.passes.gradients.shares import of_exponents, shared_exponents
 from smir.passes.gradients.vjp import RISKY, unless_zero, vjp
 
 
@@ -29,10 +30,12 @@ def adjoints(
     for node in reversed(order):
         if node not in found or node not in useful or wanted(node):
             continue
-        given = vjp(node, found[node], undefined, endless, multiplied)
-        if (rows := shared_rows(node)) is not None and node.args[1] in useful:
+        arguments, given = node.args, vjp(node, found[node], undefined, endless, multiplied)
+        if (exponents := shared_exponents(node)) is not None and exponents in useful:
+            arguments, given = (exponents,), (of_exponents(node, found[node]),)
+        elif (rows := shared_rows(node)) is not None and node.args[1] in useful:
             given = given[0], _of_divisor(node, given[0], rows)
-        for argument, adjoint in zip(node.args, given, strict=True):
+        for argument, adjoint in zip(arguments, given, strict=True):
             if adjoint is None or argument not in useful:
                 continue
             if argument not in varying and (node in varying or node.op == "level_sum"):

@@ -76,7 +76,7 @@ def with_precise_products(adjoint: Node) -> Node:
     if adjoint.op in _SUMMANDS:
         return rebuild(adjoint, (with_precise_products(a) for a in adjoint.args))
     if adjoint.op == "dot" and not _is_thin(adjoint) and adjoint.args[0].op != "level_mask":
-        return tile.dot(adjoint.args[0], _precise(adjoint.args[1]))
+        return tile.dot(adjoint.args[0], precise(adjoint.args[1]))
     return adjoint
 
 
@@ -91,7 +91,7 @@ def precise_wherever(programs: Iterable[TileProgram]) -> tuple[TileProgram, ...]
     states = {_inside(n.args[1]) for n in marked}
     for carry in (c for program in programs for c in program.carries if c.load in states):
         better |= _writes(carry.next)
-    return tuple(_substituted(program, better) for program in programs)
+    return tuple(substituted(program, better) for program in programs)
 
 
 def _writes(state: Node) -> dict[Node, Node]:
@@ -99,15 +99,15 @@ def _writes(state: Node) -> dict[Node, Node]:
     found: dict[Node, Node] = {}
     for node in (n for n in walk([state]) if n.op == "dot" and n.args[0].op == "transpose" and not _is_thin(n)):
         left, right = node.args
-        if left.type.cols == CHUNK and (precise := _precise(left)) is not left:
-            found[node] = tile.dot(precise, right)
+        if left.type.cols == CHUNK and (exact := precise(left)) is not left:
+            found[node] = tile.dot(exact, right)
     return found
 
 
-def _precise(operand: Node) -> Node:
+def precise(operand: Node) -> Node:
     """The operand, marked below its transposition; inputs are exact in the type of products as they are."""
     if operand.op == "transpose":
-        inner = _precise(operand.args[0])
+        inner = precise(operand.args[0])
         return operand if inner is operand.args[0] else tile.transpose(inner)
     return operand if operand.op == "load" and operand["kind"] == TOKEN else tile.pointwise("precise", operand)
 
@@ -128,7 +128,7 @@ def _is_thin(product: Node) -> bool:
     return ONE in (product.type.rows, product.type.cols, product.args[0].type.cols)
 
 
-def _substituted(program: TileProgram, better: Mapping[Node, Node]) -> TileProgram:
+def substituted(program: TileProgram, better: Mapping[Node, Node]) -> TileProgram:
     if not better:
         return program
     scans = tuple(

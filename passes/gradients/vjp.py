@@ -72,7 +72,16 @@ def _mul(y: Node, g: Node) -> Adjoints:
 
 
 def _div(y: Node, g: Node) -> Adjoints:
+    """A vector divided by a number is multiplied with one number per row; the number's own is a sum over the vector.
+
+    Where the number is zero its quotient isn't finite, so that nothing sees it in whose gradient it would count.
+    """
     b = y.args[1]
+    if b.type.cols == tile.ONE != y.type.cols:
+        inverse = p("where", p("eq", b, _number(0.0)), _number(0.0), p("div", _number(1.0), b))
+        inverse = tile.valid_rows(inverse) if b.type.rows == tile.CHUNK else inverse
+        total = tile.reduce_sum(unless_zero(g, p("mul", g, y)), 1)
+        return p("mul", g, inverse), p("neg", p("mul", total, inverse))
     da = p("div", g, b)
     return unless_zero(g, da), unless_zero(g, p("neg", p("mul", da, y)))
 

@@ -13,6 +13,7 @@ kernel fits on chip.
 - split_outputs: the parallel work on many outputs, cut into several kernels
 - time_segments: walks along a sequence cut into segments that are walked at once
 - affine_moves: what a chunk makes of a carried tile
+- wide_exponents: products with parameters that exponents are made of, in float64 where inputs are float32
 - wide_divisors: what divisors that may cancel are made of, in float64 where inputs are float32
 - sums_apart: sums over a sequence apart from the loop that makes their summands
 """

@@ -66,14 +66,33 @@ def _update(carry: Carry, loads: Set[Node]) -> Node | None:
     return tile.pointwise("add", *terms) if len(terms) == 2 else terms[0] if terms else None
 
 
-def _greatest(carry: Carry, loads: Set[Node]) -> Node | None:
-    """The update of a running maximum, or of a running log of a sum, that begins with the carried row."""
+def scanned_factor(carry: Carry) -> tuple[str, Node] | None:
+    """Of a row whose next value a chunk's scans make of it: the operation that combines both (a sum, a maximum, a log
+    of a sum), and what the row is multiplied by in that semiring. None where it isn't affine."""
+    if carry.rows != ONE or not _is_scanned(carry, {carry.load}):
+        return None
+    found = _split(carry.next, carry.load, {carry.load})
+    if found is not None:
+        return None if found[1] is None else ("add", found[1])
+    scan = _begun(carry, {carry.load})
+    return scan and (_COMBINE[scan["kind"]], tile.reduce_sum(scan.args[0], 0))
+
+
+def _begun(carry: Carry, loads: Set[Node]) -> Node | None:
+    """The scan of a running maximum, or of a running log of a sum, that begins with the carried row and ends as it."""
     scan = carry.next.args[0] if carry.next.op == "edge_row" else carry.next
     if scan.op != "scan" or scan["kind"] not in _COMBINE or scan.args[2] is not carry.load:
         return None
-    decay, write, start = scan.args
-    if reaches([decay, write], loads.__contains__) or scan["reverse"] != carry.next["reverse"]:
+    decay, write, _ = scan.args
+    return None if reaches([decay, write], loads.__contains__) or scan["reverse"] != carry.next["reverse"] else scan
+
+
+def _greatest(carry: Carry, loads: Set[Node]) -> Node | None:
+    """The update of a running maximum, or of a running log of a sum, that begins with the carried row."""
+    scan = _begun(carry, loads)
+    if scan is None:
         return None
+    decay, write, start = scan.args
     nothing = tile.broadcast(tile.const(float("-inf")), start.type.rows, start.type.cols)
     alone = rebuild(carry.next, [rebuild(scan, (decay, write, nothing))])
     moved = tile.pointwise("add", tile.reduce_sum(decay, 0), carry.load)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import partial, reduce
 
 from smir.ir.graph import Node, reaches, walk
-from smir.ir.kernel import Kernel
+from smir.ir.kernel import Kernel, Loop
 from smir.ir.tile import ONE, pointwise
+from smir.ir.tile_program import Carry
+from smir.passes.kernels.affine_carries import scanned_factor
 
 # By the operation that combines: the one that it distributes over, and both neutral elements.
 SEMIRINGS = {"add": ("mul", 0.0, 1.0), "max": ("add", float("-inf"), 0.0), "logaddexp": ("add", float("-inf"), 0.0)}
@@ -28,20 +30,38 @@ class Affine:
 
 
 def affine_moves(kernel: Kernel) -> dict[str, Affine] | None:
-    """How every carry moves on, by name; None for a kernel that isn't one walk, or one that isn't affine."""
+    """How every carry moves on, by name, but for mere sums; None for a kernel that isn't one walk, or one that isn't
+    affine."""
     if kernel.in_segments or not kernel.sequential or len(kernel.loops) != 1 or kernel.stores:
         return None
     carries = kernel.loops[0].scan.carries
     loads = {c.load for c in carries}
     found: dict[str, Affine] = {}
     for c in carries:
+        if is_sum(kernel.loops[0], c):
+            continue
         if loads & set(walk([c.next])) - {c.load}:
             return None
-        moved = _affine(c.next, c.load)
+        moved = _affine(c.next, c.load) or _scanned(c)
         if moved is None:
             return None
         found[c.name] = moved
     return found or None
+
+
+def is_sum(loop: Loop, carry: Carry) -> bool:
+    """Whether a carry only adds up from zero what the loop makes: each segment's sum is a summand of its own."""
+    if carry.state is not None or carry.start is not None or carry.initial or carry.next.op != "add":
+        return False
+    others = [c.next for c in loop.scan.carries if c is not carry] + [s.value for s in loop.stores]
+    inner = [a for a in carry.next.args if a is not carry.load]
+    return len(inner) == 1 and carry.load not in set(walk([*others, *inner]))
+
+
+def _scanned(carry: Carry) -> Affine | None:
+    """Of a row that a chunk's scans take."""
+    found = scanned_factor(carry)
+    return None if found is None else Affine(*found)
 
 
 def _affine(value: Node, load: Node) -> Affine | None:

@@ -15,11 +15,20 @@ from smir.ir.live import peak_elements
 from smir.ir.tile import CHUNK, ONE, buffer, level_dependent
 from smir.passes.analysis.tile_cost import elements, total_flops
 from smir.passes.kernels.axis_roles import assign_roles
-from smir.passes.kernels.crossing import ELEMENT_BYTES, OPERATIONS_PER_BYTE, is_heavy, size
+from smir.passes.kernels.crossing import (
+    ELEMENT_BYTES,
+    OPERATIONS_PER_BYTE,
+    is_dear_vector,
+    is_heavy,
+    on_the_way,
+    size,
+)
 from smir.passes.kernels.split_outputs import removes
 
 # A program's registers hold 64 K numbers of 32 bits; of an axis that is cut into blocks, it holds this much.
 BUDGET, BLOCK = 68 << 10, 32
+# What it may hold, part of it spilled, rather than be divided into kernels with so much more work in all.
+SPILLED, REPEATED = 96 << 10, 1.2
 
 
 @dataclass(frozen=True)
@@ -66,7 +75,8 @@ def peak(part: Part) -> int:
 
 def share_tiles(parts: tuple[Part, ...], name: str) -> tuple[Part, ...]:
     """The kernels behind one more that makes the dear tiles of `CHUNK x CHUNK` which are computed more than once: by
-    two or more of them, or by every block of one that is cut into blocks."""
+    two or more of them, or by every block of one that is cut into blocks. Vectors on the way to them that are as dear,
+    and that others need too, have a kernel before that."""
     users = [set(walk(p.roots)) for p in parts for _ in range(_copies(p))]
     kept = {v for p in parts if p.keeps for v in p.roots}
     tiles = [n for n in fixed_nodes(walk(v for p in parts for v in p.roots)) if is_dear_tile(n) and n not in kept]
@@ -76,9 +86,11 @@ def share_tiles(parts: tuple[Part, ...], name: str) -> tuple[Part, ...]:
     chosen = _outermost([n for n in tiles if n not in late])
     if not chosen:
         return parts
-    shared = _kept(name, chosen)
-    loads = _loads(shared)
-    return (shared, *(p.reading(loads) for p in parts))
+    vectors = on_the_way(chosen, (v for p in parts for v in p.roots), kept, is_dear_vector)
+    first = [_kept(f"{name}_rows", vectors)] if vectors else []
+    shared = _kept(name, chosen).reading({n: x for p in first for n, x in _loads(p).items()})
+    loads = {n: x for p in (*first, _kept(name, chosen)) for n, x in _loads(p).items()}
+    return (*first, shared, *(p.reading(loads) for p in parts))
 
 
 def _copies(part: Part) -> int:
@@ -126,7 +138,7 @@ def _fit(part: Part) -> tuple[Part, ...]:
     part = part if not is_too_large(part) else _ordered(part)
     if not is_too_large(part):
         return (part,)
-    cut = tuple(small for piece in _cut_axis(part) for small in _divided(piece))
+    cut = tuple(small for piece in _cut_axis(part) for small in _divided_where_it_pays(piece))
     return min(_divided(part), cut, key=lambda parts: (sum(map(is_too_large, parts)), len(parts)))
 
 
@@ -161,6 +173,13 @@ def _without_axis(values: list[Node], axis: str) -> tuple[Node, ...]:
     fixed = set(fixed_nodes(nodes))
     found = [n for n in nodes if n in summed and n in fixed and axis not in (n.type.rows, n.type.cols)]
     return _outermost([n for n in found if n.op != "transpose"])
+
+
+def _divided_where_it_pays(part: Part) -> tuple[Part, ...]:
+    """The results in several kernels, unless these would make most of what they share again and spilling is less."""
+    parts = _divided(part)
+    repeated = sum(_flops(walk(p.roots)) for p in parts) > REPEATED * _flops(walk(part.roots))
+    return (part,) if repeated and peak(part) <= SPILLED else parts
 
 
 def _divided(part: Part) -> tuple[Part, ...]:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from smir.ir import tile
 from smir.ir.formula import formula
-from smir.ir.graph import Node, reaches, rebuild, substitute, walk
-from smir.ir.kernel import GRID, PER_CHUNK, SAVED, Buffer, Kernel, KernelPlan, Loop, Store
+from smir.ir.graph import Node, reaches, substitute, walk
+from smir.ir.kernel import GRID, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.summands import all_stores, has_axis
 from smir.ir.tile import BUFFER, CHUNK, ONE, TOKEN, buffer
 from smir.ir.tile_program import CHUNKED, QUADRATIC
@@ -22,6 +22,7 @@ from smir.passes.kernels.axis_roles import assign_roles
 from smir.passes.kernels.buffer_types import with_buffer_types
 from smir.passes.kernels.crossing import is_heavy, size
 from smir.passes.kernels.lines import differs, is_line
+from smir.passes.kernels.narrow_factors import narrow
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,21 @@ class _Place:
         return {s.target: s.value for s in self.loop.stores}
 
 
-def on_chip(plan: KernelPlan) -> KernelPlan:
-    """The plan whose last loop writes the output itself, if it has one that can and fewer elements move then."""
+def on_chip(plan: KernelPlan, kept: Collection[str] = ()) -> KernelPlan:
+    """The plan whose last loop writes the output itself, if it has one that can and fewer elements move then.
+
+    `kept`: buffers that are written in any case, because the caller gets them.
+    """
     place = _place(plan)
-    fused = place and _fused(plan, place)
+    fused = place and _fused(plan, place, kept)
     return fused if fused and _moved(fused) < _moved(plan) else plan
 
 
 def _place(plan: KernelPlan) -> _Place | None:
     output, results = plan.kernels[-1], plan.results
     alone = plan.form in (CHUNKED, QUADRATIC) and len(results) == 1 and (results[0].name, results[0].kind) == (Y, TOKEN)
-    if not alone or output.loops or len(output.stores) != 1:
+    written = {s.value for s in output.stores if has_axis(s.value, results[0].cols)} if alone else set()
+    if not alone or output.loops or len(written) != 1:
         return None
     read = _loaded(output.roots())
     loops = [k for k in plan.kernels if len(k.loops) == 1 and k.sequential and _carries_matrix(k)]
@@ -68,35 +73,40 @@ def _carries_matrix(kernel: Kernel) -> bool:
     return any(not {ONE, CHUNK} & {c.rows, c.cols} for c in kernel.loops[0].scan.carries)
 
 
-def _fused(plan: KernelPlan, place: _Place) -> KernelPlan | None:
+def _fused(plan: KernelPlan, place: _Place, saved: Collection[str]) -> KernelPlan | None:
     """None where the loop would need what a loop shouldn't make, or blocks that it can't be cut into."""
-    saved = {b.name for b in plan.buffers if b.owner == SAVED}
-    made = [k for k in plan.kernels if not k.loops and _makes_blocks(plan, place, k)]
+    made = [k for k in plan.kernels if not k.loops and k is not place.output and _makes_blocks(plan, place, k)]
     again = {s.target: s.value for k in made for s in k.stores if not _is_shared(s.value, place.axis)}
-    inlined = {name: value for name, value in again.items() if name not in saved} | place.handed
-    carried = [c.next for c in place.loop.scan.carries]
-    handed = {
-        n: inlined[n["name"]] for n in walk([*place.output.roots(), *carried]) if _is_buffer(n) and n["name"] in inlined
-    }
-    values, nexts = [s.value for s in place.output.stores], carried
+    # what the state's update adds in the products' type is less to load than what makes it
+    stay = {*saved, *(b.name for b in plan.buffers if b.dtype == "product")}
+    inlined = {name: value for name, value in again.items() if name not in stay} | place.handed
+    written = [*place.output.stores, *(s for s in place.loop.stores if s.target in saved)]
+    roots = [*(s.value for s in written), *(c.next for c in place.loop.scan.carries)]
+    handed = {n: inlined[n["name"]] for n in walk(roots) if _is_buffer(n) and n["name"] in inlined}
     for _ in handed:
-        values, nexts = ([substitute(v, handed) for v in part] for part in (values, nexts))
-    roots = [_narrow(n, place.axis) for n in (*values, *nexts)]
+        roots = [substitute(n, handed) for n in roots]
+    roots = [narrow(n, place.axis) for n in roots]
     name = f"prep_{place.output.name}"
+    lines = {r: s.target for r, s in zip(roots, written, strict=False) if s.target != Y}
     fresh = {
-        v: buffer(f"{name}_value_{i}", v.type.rows, v.type.cols) for i, v in enumerate(_prepared(roots, place.axis))
+        v: buffer(lines.get(v, f"{name}_value_{i}"), v.type.rows, v.type.cols)
+        for i, v in enumerate(_prepared(roots, place.axis))
     }
-    values, nexts = ([substitute(n, fresh) for n in part] for part in (roots[: len(values)], roots[len(values) :]))
-    kernel = _kernel(place, values, nexts, saved)
-    if kernel.role(place.axis) != GRID or not _takes_loaded(kernel, values):
+    # a line that the output kernel kept is kept by the kernel that makes it now
+    kept = [not (r in fresh and fresh[r]["name"] == s.target) for r, s in zip(roots, written, strict=False)]
+    roots = [substitute(n, fresh) for n, k in zip(roots, [*kept, *(True for _ in roots)], strict=False) if k]
+    written = [s for s, k in zip(written, kept, strict=True) if k]
+    kernel = _kernel(place, written, roots)
+    if kernel.role(place.axis) != GRID or not _takes_loaded(kernel, roots[: len(written)]):
         return None
     stores = [s for k in made for s in k.stores if s.target not in inlined]
     stores += [Store(leaf["name"], v) for v, leaf in fresh.items()]
     prep = _parallel(name, stores) if stores else ()
     kernels = (*(k for k in plan.kernels if k not in (*made, place.carry, place.output)), *prep, kernel)
-    written = {s.target for k in kernels for s in all_stores(k)}
-    buffers = [b for b in plan.buffers if b.name in written]
-    buffers += [Buffer(n["name"], n.type.rows, n.type.cols, PER_CHUNK) for n in fresh.values()]
+    targets = {s.target for k in kernels for s in all_stores(k)}
+    buffers = [b for b in plan.buffers if b.name in targets]
+    new = [n for n in fresh.values() if n["name"] not in lines.values()]
+    buffers += [Buffer(n["name"], n.type.rows, n.type.cols, PER_CHUNK) for n in new]
     return with_buffer_types(replace(plan, buffers=tuple(buffers), kernels=kernels))
 
 
@@ -106,10 +116,11 @@ def _is_shared(value: Node, axis: str) -> bool:
 
 
 def _makes_blocks(plan: KernelPlan, place: _Place, kernel: Kernel) -> bool:
-    """Whether it makes something along the axis of the blocks, for the loop alone."""
+    """Whether it makes something along the axis of the blocks, or what the state needs, for the loop alone."""
     targets = {s.target for s in kernel.stores}
     readers = [k for k in plan.kernels if targets & _loaded(k.roots())]
-    own = any(not _is_shared(s.value, place.axis) for s in kernel.stores)
+    needed = bool(targets & _loaded(place.carry.roots()))
+    own = needed or any(not _is_shared(s.value, place.axis) for s in kernel.stores)
     return own and all(k in (place.carry, place.output) for k in readers)
 
 
@@ -118,11 +129,11 @@ def _parallel(name: str, stores: Iterable[Store]) -> tuple[Kernel, ...]:
     return (assign_roles(Kernel(name, "; ".join(f"{s.target} = {formula(s.value)}" for s in stores), (), stores)),)
 
 
-def _kernel(place: _Place, values: list[Node], nexts: list[Node], saved: Collection[str]) -> Kernel:
-    stores = [replace(s, value=v) for s, v in zip(place.output.stores, values, strict=True)]
-    stores += [s for s in place.loop.stores if s.target in saved]
+def _kernel(place: _Place, written: list[Store], roots: list[Node]) -> Kernel:
+    """The loop with these stores; `roots` are what they write, then what is carried on."""
+    stores = [replace(s, value=v) for s, v in zip(written, roots, strict=False)]
     scan = place.loop.scan
-    carries = tuple(replace(c, next=n) for c, n in zip(scan.carries, nexts, strict=True))
+    carries = tuple(replace(c, next=n) for c, n in zip(scan.carries, roots[len(written) :], strict=True))
     loop = replace(place.loop, scan=replace(scan, carries=carries), stores=tuple(stores))
     text = "; ".join(f"{name} = {formula(v)}" for name, v in
                      [*((s.target, s.value) for s in stores), *((c.name, c.next) for c in carries)])  # fmt: skip
@@ -167,26 +178,6 @@ def _takes_loaded(kernel: Kernel, values: list[Node]) -> bool:
     products = [n for n in walk(values) if n.op == "dot" and ONE not in (n.type.rows, n.type.cols)]
     whole = any(n.op in ("level_sum", "unit_inverse", "segment_sum") for n in walk(kernel.roots()))
     return not whole and not any(m.op == "dot" or m in own for n in products for m in walk([n.args[0]]))
-
-
-def _narrow(root: Node, axis: str) -> Node:
-    """The same with factors of rows, of the left operand of a product, at the side that has the axis of blocks."""
-    done: dict[Node, Node] = {}
-    for n in walk([root]):
-        new = rebuild(n, [done[a] for a in n.args])
-        done[n] = _moved_factors(*new.args) if n.op == "dot" and n.type.cols == axis else new
-    return done[root]
-
-
-def _moved_factors(left: Node, right: Node) -> Node:
-    turned = left.op == "transpose"
-    inner = left.args[0] if turned else left
-    for factor, rest in (inner.args, inner.args[::-1]) if inner.op == "mul" else ():
-        if factor.type == tile.Tile(CHUNK, ONE) and rest.type == inner.type:
-            if turned:
-                return _moved_factors(tile.transpose(rest), tile.pointwise("mul", factor, right))
-            return tile.pointwise("mul", _moved_factors(rest, right), factor)
-    return tile.dot(left, right)
 
 
 # ---- what moves -------------------------------------------------------------------------------------------------

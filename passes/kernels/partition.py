@@ -5,7 +5,7 @@
 are stored or recomputed, whichever moves fewer bytes (`crossing`).
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import networkx as nx
@@ -16,13 +16,16 @@ from smir.ir.graph import Node, reaches, substitute, walk
 from smir.ir.kernel import GIVEN, GRID, PER_CHUNK, Buffer, Kernel, KernelPlan, Loop, Store
 from smir.ir.tile import BUFFER, DENSE, ONE, PARAM, buffer
 from smir.ir.tile_program import CHUNKED, INNER, OUTPUT, QUADRATIC, SCAN, STEP, Carry, Output, Scan, TileProgram
+from smir.passes.analysis.tile_cost import operands
 from smir.passes.kernels.affine_carries import affine_carries, is_scanned
 from smir.passes.kernels.axis_roles import assign_roles
 from smir.passes.kernels.buffer_types import with_buffer_types
-from smir.passes.kernels.crossing import columns_on_the_way, is_heavy, stored_values
+from smir.passes.kernels.crossing import columns_on_the_way, is_heavy, on_the_way, stored_values
 from smir.passes.kernels.cut_values import cut_values
-from smir.passes.kernels.fit_outputs import Part, fit_parts
+from smir.passes.kernels.fit_outputs import Part, fit_parts, is_dear_tile
+from smir.passes.kernels.level_kernels import with_level_kernels
 from smir.passes.kernels.lines import summed_lines
+from smir.passes.kernels.narrow_factors import narrow_walks
 from smir.passes.kernels.on_chip import on_chip
 from smir.passes.kernels.partition_pairs import has_pair_kernels, pair_plan
 from smir.passes.kernels.projections import with_projections
@@ -35,7 +38,9 @@ from smir.passes.kernels.sums_apart import (
     sum_carry,
     sum_loop,
 )
+from smir.passes.kernels.walks import walks
 from smir.passes.kernels.wide_divisors import with_wide_divisors
+from smir.passes.kernels.wide_exponents import with_wide_exponents
 
 
 @dataclass
@@ -43,8 +48,8 @@ class _Builder:
     """The plan under construction; `stored` maps a value to the buffer leaf that holds it.
 
     `handed` are carries to store before every chunk although nothing in the program needs them later, `offered` values
-    that whoever makes them stores. `apart`: loops keep too much, so that sums of parameters' results get loops of their
-    own, `sums`, after all other kernels.
+    that whoever makes them stores, `beside` those that the kernel of the outputs stores too. `apart`: loops keep too
+    much, so that sums of parameters' results get loops of their own, `sums`, after all other kernels.
     """
 
     program: TileProgram
@@ -53,6 +58,7 @@ class _Builder:
     stored: dict[Node, Node] = field(default_factory=dict)
     handed: frozenset[str] = frozenset()
     offered: Mapping[Node, str] = field(default_factory=dict)
+    beside: Mapping[Node, str] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
     preps: int = 0
     apart: bool = False
@@ -70,6 +76,10 @@ class _Builder:
         """Along which axes to cut what is too much: the states' columns; where they differ, twice, and then rows."""
         widths = {c.cols for c in self.program.carries} - {ONE}
         return [widths, widths, {c.rows for c in self.program.carries}] if len(widths) > 1 else [widths]
+
+    def walked(self) -> Set[str]:
+        """Along which axes walks over the chunks are cut: the columns of states that are matrices."""
+        return {c.cols for c in self.program.carries if ONE not in (c.rows, c.cols)}
 
     def loaded(self, value: Node) -> Node:
         """The value with everything that is stored replaced by loads."""
@@ -97,20 +107,24 @@ class _Group:
 
 def partition(program: TileProgram) -> KernelPlan:
     """The kernels of any form. Raises IRError when scans need each other."""
-    return with_wide_divisors(on_chip(partition_values(program)[0]))
+    return with_wide_exponents(with_wide_divisors(with_level_kernels(on_chip(partition_values(program)[0]))))
 
 
 def partition_values(
-    program: TileProgram, handed: frozenset[str] = frozenset(), offered: Mapping[Node, str] | None = None
+    program: TileProgram,
+    handed: frozenset[str] = frozenset(),
+    offered: Mapping[Node, str] | None = None,
+    beside: Mapping[Node, str] | None = None,
 ) -> tuple[KernelPlan, dict[str, Node]]:
     """The kernels, nothing in them wide, and by its name the value that each buffer holds, in the program's own terms.
 
     The carries `handed` get a buffer in any case (not in quadratic form), and so do `offered` values, under these
-    names, that a kernel before the loops computes on its way to others.
+    names, that a kernel before the loops computes on its way to others. Those `beside` the outputs, in chunked form,
+    are stored by their kernel.
     """
     if has_pair_kernels(program):
         return pair_plan(program), {}
-    builder = _built(program, handed, offered or {})
+    builder = _built(program, handed, offered or {}, beside=beside or {})
     if program.form in (STEP, SCAN) and any(k.loops and keeps_too_much(k) for k in builder.kernels):
         builder = _built(program, handed, offered or {}, apart=True)
     decodes = any(o.result.name == OUTPUT for o in program.outputs)
@@ -120,15 +134,23 @@ def partition_values(
     leaves = tuple(leaf for leaf in program.leaves if leaf.kind != BUFFER)
     results = tuple(o.result for o in program.outputs)
     buffers, kernels = tuple(builder.buffers.values()), tuple(builder.kernels)
-    plan = KernelPlan(program.name, program.form, leaves, results, buffers, kernels)
-    return with_buffer_types(plan), {leaf["name"]: value for value, leaf in builder.stored.items()}
+    walked, more = walks(program, handed) if len(kernels) > len(program.scans) else ((), ())
+    buffers += tuple(b for b in more if b.name not in builder.buffers)
+    plan = KernelPlan(program.name, program.form, leaves, results, buffers, kernels, walked)
+    return with_buffer_types(narrow_walks(plan)), {leaf["name"]: value for value, leaf in builder.stored.items()}
 
 
-def _built(program: TileProgram, handed: frozenset[str], offered: Mapping[Node, str], apart: bool = False) -> _Builder:
+def _built(
+    program: TileProgram,
+    handed: frozenset[str],
+    offered: Mapping[Node, str],
+    apart: bool = False,
+    beside: Mapping[Node, str] | None = None,
+) -> _Builder:
     program = affine_carries(program) if program.form in (SCAN, CHUNKED) else program
     scan = _scan_apart if apart or not is_scanned(program) else _step
     build = {STEP: _step, SCAN: scan, CHUNKED: _chunked, QUADRATIC: _quadratic}
-    builder = _Builder(program, handed=handed, offered=offered, apart=apart)
+    builder = _Builder(program, handed=handed, offered=offered, beside=beside or {}, apart=apart)
     given = [leaf for leaf in program.leaves if leaf.kind == BUFFER]
     builder.buffers |= {b.name: Buffer(b.name, b.rows, b.cols, PER_CHUNK, owner=GIVEN) for b in given}
     build[program.form](builder)
@@ -245,23 +267,42 @@ def _outputs(b: _Builder) -> None:
     outputs = b.program.outputs
     stores = tuple(Store(o.result.name, b.loaded(o.value)) for o in outputs)
     at_once = b.program.form == SCAN and GRID in dict(b.assigned(Kernel("output", "", (), stores)).roles).values()
-    _in_pieces(b, "output", outputs, b.cuts() if len(outputs) > 1 and not at_once else [])
+    beside = {name: b.loaded(value) for value, name in b.beside.items() if value not in b.stored}
+    both = (*outputs, *(Output.of(name, value) for name, value in beside.items()))
+    for value, name in b.beside.items():
+        if name in beside:
+            b.buffers[name] = Buffer(name, value.type.rows, value.type.cols, PER_CHUNK)
+    _in_pieces(b, "output", both, b.cuts() if len(outputs) > 1 and not at_once else [])
+    b.stored |= {v: buffer(n, v.type.rows, v.type.cols) for v, n in b.beside.items() if n in beside}
 
 
 def _in_pieces(b: _Builder, name: str, outputs: tuple[Output, ...], axes: list[Set[str]], number: int = 0) -> None:
     """Parallel kernels for the outputs, cut along one axis of each of the sets, one after the other."""
-    cut = cut_outputs(outputs, axes[0]) if axes else None
+    cut = cut_outputs(outputs, axes[0], b.stored) if axes else None
     if cut is None:
         return _parallel(b, name, [(o.result.name, b.loaded(o.value)) for o in outputs])
     prefix, suffix = "" if name == "output" else f"{name}_", f"_{number}" if number else ""
     _parallel(b, f"{prefix}spread{suffix}", [(o.result.name, b.loaded(o.value)) for o in cut.spread])
-    gathered = [v for v in cut.gathered if v not in b.stored]
+    needed = _above([o.value for o in cut.rest], b.stored)
+    gathered = [v for v in cut.gathered if v not in b.stored and v in needed]
     values = [(f"{prefix}gathered{suffix}_{i}", b.loaded(v)) for i, v in enumerate(gathered)]
     for (target, _), value in zip(values, gathered, strict=True):
         b.keep(target, value)
     _parallel(b, f"{prefix}gather{suffix}", values)
     rest = tuple(replace(o, value=b.loaded(o.value)) for o in cut.rest)
     _in_pieces(b, name, rest, [a - {cut.axis} for a in axes[1:]], number + 1)
+
+
+def _above(roots: Iterable[Node], ends: Collection[Node]) -> set[Node]:
+    """The nodes below the roots that aren't needed for `ends` alone."""
+    found: set[Node] = set()
+    stack = list(roots)
+    while stack:
+        node = stack.pop()
+        if node not in found and node not in ends:
+            found.add(node)
+            stack.extend(operands(node))
+    return found
 
 
 def _fit(b: _Builder) -> None:
@@ -295,7 +336,7 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
     frontier += [n for n in nexts if n not in stateful]
     rows = (v for v in dict.fromkeys(frontier) if v.type.rows == ONE)
     scanned = [v for v in rows if any(n.op == "scan" for n in walk([v]))]
-    heavy = [*scanned, *stored_values(v for v in frontier if v not in scanned)]
+    heavy = [*scanned, *stored_values((v for v in frontier if v not in scanned), b.walked())]
     lines = summed_lines(frontier, {*heavy, *b.stored}) if b.program.form == CHUNKED else []
     chosen = [v for v in (*heavy, *lines) if v not in b.stored]
     if chosen:
@@ -303,7 +344,10 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
         number, b.preps = b.preps, b.preps + 1
         name = f"prep_{number}" if number else "prep"
         inner = {n: b.offered[n] for n in walk(chosen) if n in b.offered and n not in b.stored and n not in chosen}
-        columns = columns_on_the_way(chosen, (o.value for o in b.program.outputs), {*b.stored, *inner})
+        later = [o.value for o in b.program.outputs]
+        tiles = on_the_way(chosen, later, {*b.stored, *inner}, is_dear_tile)
+        inner |= {n: f"{name}_inner_{i}" for i, n in enumerate(tiles)}
+        columns = columns_on_the_way(chosen, later, {*b.stored, *inner})
         inner |= {n: f"{name}_column_{i}" for i, n in enumerate(columns)}
         named = {**inner, **{v: f"{name}_value_{i}" for i, v in enumerate(chosen)}}
         outputs = tuple(Output.of(called, v) for v, called in named.items())

@@ -5,7 +5,7 @@ disappears: one kernel makes everything that contracts the axis (`gather`), outp
 that runs in blocks of it (`spread`), and the rest no longer meets the axis at all (`output`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from smir.ir.graph import Node, walk
@@ -24,16 +24,21 @@ class Cut:
     rest: tuple[Output, ...]
 
 
-def cut_outputs(outputs: tuple[Output, ...], axes: Iterable[str]) -> Cut | None:
-    """The cut along the one of these axes that takes the fewest products; None where one kernel may do it all."""
-    cuts = [c for axis in dict.fromkeys(axes) if axis not in (CHUNK, ONE) and (c := _cut(outputs, axis)) is not None]
+def cut_outputs(outputs: tuple[Output, ...], axes: Iterable[str], stored: Collection[Node] = ()) -> Cut | None:
+    """The cut along the one of these axes that takes the fewest products; None where one kernel may do it all.
+
+    `stored`: values that kernels load.
+    """
+    wide = [axis for axis in dict.fromkeys(axes) if axis not in (CHUNK, ONE)]
+    cuts = [c for axis in wide if (c := _cut(outputs, axis, stored)) is not None]
     return min(cuts, key=lambda c: (not c.spread, _products(c.gathered), c.axis), default=None)
 
 
-def _cut(outputs: tuple[Output, ...], axis: str) -> Cut | None:
+def _cut(outputs: tuple[Output, ...], axis: str, stored: Collection[Node]) -> Cut | None:
     spread = tuple(o for o in outputs if axis in (o.result.rows, o.result.cols) and not _contracts(o.value, axis))
     rest = tuple(o for o in outputs if o not in spread)
-    gathered = _gathered([o.value for o in rest], axis)
+    values = [o.value for o in rest]
+    gathered = _with_lines(_gathered(values, axis), values, stored)
     return Cut(axis, gathered, spread, rest) if rest and (gathered or spread) else None
 
 
@@ -49,10 +54,12 @@ def removes(node: Node, axis: str) -> bool:
     """Whether the operation sums over the axis."""
     if node.op == "dot":
         return bool(node.args[0].type.cols == axis)
-    if node.op in ("sum", "reduce_max"):
-        operand = node.args[0].type
-        return bool(axis == (operand.rows if node["axis"] == 0 else operand.cols))
-    return False
+    return node.op in ("sum", "reduce_max") and axis == _summed_axis(node)
+
+
+def _summed_axis(node: Node) -> str:
+    operand = node.args[0].type
+    return str(operand.rows if node["axis"] == 0 else operand.cols)
 
 
 def _gathered(values: list[Node], axis: str) -> tuple[Node, ...]:
@@ -70,6 +77,52 @@ def _gathered(values: list[Node], axis: str) -> tuple[Node, ...]:
         else:
             stack.extend(reversed(operands(node)))
     return tuple(found)
+
+
+def _with_lines(gathered: tuple[Node, ...], roots: list[Node], stored: Collection[Node]) -> tuple[Node, ...]:
+    """The same with what else happens to a value before anything reads it: turned, masked, or a line added or
+    multiplied. The kernel that makes it holds less than those that read it."""
+    users: dict[Node, list[Node]] = {}
+    for node in walk(roots):
+        for a in dict.fromkeys(operands(node)):
+            users.setdefault(a, []).append(node)
+    changing = {n for s in walk(roots) if s.op == "level_sum" for n in level_dependent(s.args[0])}
+    fixed = {*roots, *changing, *stored}
+
+    def whole(value: Node) -> Node:
+        only = users.get(value, [])
+        fits = len(only) == 1 and value not in fixed and only[0] not in fixed
+        return whole(only[0]) if fits and _keeps_elements(only[0], value, stored) else value
+
+    return tuple(dict.fromkeys(map(whole, gathered)))
+
+
+def _keeps_elements(node: Node, value: Node, stored: Collection[Node]) -> bool:
+    """Whether the operation maps a whole tile to one of as many elements, with nothing but lines beside it."""
+    others = [a for a in node.args if a is not value]
+    axes = {value.type.rows, value.type.cols}
+    if ONE in axes or axes != {node.type.rows, node.type.cols}:
+        return False
+    if node.op in ("add", "sub", "mul"):
+        outer = others[0].op == "dot" and others[0].args[0].type.cols == ONE
+        return all(_is_ready(line, stored) for line in (others[0].args if outer else others))
+    return node.op in ("transpose", "mask", "neg")
+
+
+def _is_ready(line: Node, stored: Collection[Node]) -> bool:
+    """Whether it is a line and made of loads without sums over vectors, which belong to other kernels."""
+    if ONE not in (line.type.rows, line.type.cols):
+        return False
+    stack, seen = [line], set(stored)
+    while stack:
+        node = stack.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        if node.op == "dot" or (node.op in ("sum", "reduce_max") and _summed_axis(node) != CHUNK):
+            return False
+        stack.extend(node.args)
+    return True
 
 
 def _removes_inside(node: Node, axis: str) -> bool:

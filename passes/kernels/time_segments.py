@@ -6,6 +6,8 @@ A h + B of those before it (Blelloch 1990, section 1.4). a may be a number, a ro
 element; running maxima, and logs of sums, are the same in their own semirings, max(a + h, b). No element of h may
 depend on another one.
 
+A carry that only adds up what a walk makes is no state: each segment stores its own summand.
+
 Everything that a walk without segments stores is stored here too, so that plans with and without them have the same
 inputs and results. A carry whose factor is a number or a row makes the same A in all blocks of the axes that it lacks.
 """
@@ -39,7 +41,7 @@ def with_segments(plan: KernelPlan) -> KernelPlan:
             continue
         names = _Names(taken, kernel)
         kernels += [_ends(kernel, affine, names), _walk(kernel, affine, names)]
-        for c in kernel.loops[0].scan.carries:
+        for c in (c for c in kernel.loops[0].scan.carries if c.name in affine):
             kind = _kind(plan, kernel, c)
             buffers.append(Buffer(names.end(c), c.rows, c.cols, PER_SEGMENT, kind))
             if (factor := affine[c.name].factor) is not None:
@@ -89,7 +91,7 @@ def _ends(kernel: Kernel, affine: dict[str, Affine], names: _Names) -> Kernel:
     """What every segment ends with from nothing, and its factors."""
     carries: list[Carry] = []
     stores: list[Store] = []
-    for c in kernel.loops[0].scan.carries:
+    for c in (c for c in kernel.loops[0].scan.carries if c.name in affine):
         known = affine[c.name]
         times, nothing, one = SEMIRINGS[known.plus]
         alone = carried(names.end(c), c.rows, c.cols)
@@ -112,6 +114,9 @@ def _walk(kernel: Kernel, affine: dict[str, Affine], names: _Names) -> Kernel:
     before: list[Carry] = []
     carries: list[Carry] = []
     for c in loop.scan.carries:
+        if c.name not in affine:
+            carries.append(c)
+            continue
         first = replace(c, name=names.start(c), final=False)
         end = buffer(names.end(c), c.rows, c.cols, SEGMENT)
         known = affine[c.name]

@@ -42,9 +42,10 @@ def with_wide_divisors(plan: KernelPlan, known: Known = Known()) -> KernelPlan:
     if not any(seeds.values()) and not known.wide:
         return plan
     buffers, cones = _spread(plan, seeds, set(known.wide))
-    kernels = tuple(_Marked(k, cones[k.name], buffers).kernel() for k in plan.kernels)
+    kernels, walks = (tuple(_Marked(k, cones[k.name], buffers).kernel() for k in group)
+                      for group in (plan.kernels, plan.walks))  # fmt: skip
     typed = tuple(replace(b, dtype=WIDE) if b.name in buffers else b for b in plan.buffers)
-    return replace(plan, kernels=kernels, buffers=typed)
+    return replace(plan, kernels=kernels, walks=walks, buffers=typed)
 
 
 def what_is_known(plan: KernelPlan, names: Mapping[str, str]) -> Known:
@@ -63,7 +64,7 @@ def _seeds(plan: KernelPlan, ranges: dict[str, Interval]) -> dict[str, list[Node
     declared = {leaf.name: leaf.range for leaf in plan.leaves}
     found: dict[str, list[Node]] = {}
     small: set[str] = set()
-    for kernel in plan.kernels:
+    for kernel in (*plan.kernels, *plan.walks):
         values = _kernel_intervals(kernel, declared, ranges)
         divisors = dict.fromkeys(n.args[1] for n in walk(kernel.roots()) if n.op == "div")
         found[kernel.name] = [n for n in divisors if _cancels(n, values, small)]
@@ -124,7 +125,7 @@ def _spread(
     """The wide buffers, and by kernel the values on the way to what is wide, until nothing joins them."""
     own = {b.name for b in plan.buffers if _is_thin(b.rows, b.cols)}
     while True:
-        cones = {k.name: _cone(k, seeds[k.name], buffers) for k in plan.kernels}
+        cones = {k.name: _cone(k, seeds[k.name], buffers) for k in (*plan.kernels, *plan.walks)}
         loaded = {n["name"] for cone in cones.values() for n in cone if n.op == "load" and n["kind"] == BUFFER}
         if loaded & own <= buffers:
             return frozenset(buffers), cones

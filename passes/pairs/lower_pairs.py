@@ -10,27 +10,35 @@ from dataclasses import replace
 
 from smir.errors import FormError
 from smir.ir import tile
-from smir.ir.graph import Node, make, substitute, walk
+from smir.ir.graph import Node, substitute
 from smir.ir.pairs import SOFTMAX, PairProgram, PairRead
 from smir.ir.tile import CHUNK
-from smir.ir.tile_program import OUTPUT, QUADRATIC, Carry, Output, Scan, TileProgram
+from smir.ir.tile_program import ITSELF, OUTPUT, QUADRATIC, Carry, Output, Scan, TileProgram
+from smir.passes.pairs.column_sums import with_column_sums
+from smir.passes.pairs.pair_sides import is_met, own_block
 from smir.passes.pairs.pair_terms import LOWEST, Partial, Region, Term, regions, scan_orders, width
 from smir.passes.pairs.pair_tiles import Between
 from smir.passes.tiles.leaves import with_leaves
 from smir.passes.tiles.rowwise import Rowwise
 from smir.passes.tiles.simplify_tiles import simplify
 
+OUTPUT_KERNEL = "output"
+# What the names of a read's value and of the logarithm of its sum of weights end with.
+VALUE, LOG = "_value", "_log"
 
-def lower_pairs(program: PairProgram, kernel: str = "output", past: bool = False) -> TileProgram:
+
+def lower_pairs(program: PairProgram, kernel: str = OUTPUT_KERNEL, past: bool = False) -> TileProgram:
     """The quadratic form of a masked operator. Raises FormError for formulas that no tile expresses.
 
     For every read `name` it exports what a backward pass needs: `name_value`, and of a softmax `name_log`. With `past`,
     the sequence is a segment, and its rows also meet the tokens before it.
     """
     known = regions(program, past)
-    running = {r.name: _start(r, known["own"].terms.get(r.name)) for r in program.reads}
+    own = known["own"]
+    met = bool(own.terms) and not past and is_met(n for term in own.terms.values() for n in term.parts())
+    running = {r.name: _start(r, None if met else own.terms.get(r.name)) for r in program.reads}
     scans = []
-    for region, order in scan_orders():
+    for region, order in ((("own", ITSELF),) if met else ()) + tuple(scan_orders()):
         if region in known:
             passed = known["earlier"].between if region == "past" else {}
             scan, running = _scan(known[region], order, kernel, running, program.reads, passed)
@@ -39,8 +47,8 @@ def lower_pairs(program: PairProgram, kernel: str = "output", past: bool = False
     exports = tuple(e for r in program.reads for e in _exports(r, running[r.name]))
     scans[-1] = Scan(scans[-1].order, scans[-1].carries, exports, kernel, (), scans[-1].reach)
     output = output_tile(program, {r.name: _value(running[r.name]) for r in program.reads})
-    made = TileProgram(program.mixer.name, QUADRATIC, (), tuple(scans), (Output.of(OUTPUT, output),))
-    return with_leaves(program.mixer, simplify(made))
+    made = simplify(TileProgram(program.mixer.name, QUADRATIC, (), tuple(scans), (Output.of(OUTPUT, output),)))
+    return with_leaves(program.mixer, with_column_sums(made, "sums") if kernel == OUTPUT_KERNEL and not past else made)
 
 
 def lower_split(program: PairProgram) -> TileProgram:
@@ -115,26 +123,12 @@ def output_tile(program: PairProgram, reads: Mapping[str, Node]) -> Node:
 
 def value_buffer(read: PairRead) -> Node:
     """What a read gave, as a later kernel loads it."""
-    return tile.buffer(f"{read.name}_value", CHUNK, width(read))
+    return tile.buffer(f"{read.name}{VALUE}", CHUNK, width(read))
 
 
 def log_buffer(read: PairRead) -> Node:
     """The logarithm of the sum of a softmax's weights, as a later kernel loads it."""
-    return tile.buffer(f"{read.name}_log", CHUNK, width(read) if read.channels is not None else tile.ONE)
-
-
-def own_block(node: Node) -> Node:
-    """The tile with the row chunk itself as the column chunk."""
-    return with_blocks(node, {tile.COL: tile.ROW})
-
-
-def with_blocks(node: Node, names: Mapping[str, str]) -> Node:
-    """The tile of other chunks: every `block` and `other` renamed."""
-    done: dict[Node, Node] = {}
-    for n in walk([node]):
-        attrs = {k: names.get(str(v), v) if k in ("block", "other") else v for k, v in n.attrs}
-        done[n] = make(n.op, (done[a] for a in n.args), n.type, **attrs)
-    return done[node]
+    return tile.buffer(f"{read.name}{LOG}", CHUNK, width(read) if read.channels is not None else tile.ONE)
 
 
 Running = Partial | Node
@@ -198,5 +192,5 @@ def _value(running: Running) -> Node:
 
 
 def _exports(read: PairRead, running: Running) -> list[tuple[str, Node]]:
-    value = (f"{read.name}_value", tile.valid_rows(_value(running), 0.0, tile.ROW))
-    return [value, (f"{read.name}_log", running.log())] if isinstance(running, Partial) else [value]
+    value = (f"{read.name}{VALUE}", tile.valid_rows(_value(running), 0.0, tile.ROW))
+    return [value, (f"{read.name}{LOG}", running.log())] if isinstance(running, Partial) else [value]

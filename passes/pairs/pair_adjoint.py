@@ -26,20 +26,31 @@ from smir.ir.graph import Node, reaches, substitute
 from smir.ir.interval import INF, REAL
 from smir.ir.pairs import SOFTMAX, PairProgram
 from smir.ir.tile import BUFFER, CARRIED, COL, DENSE, ONE, PARAM, ROW, TOKEN
-from smir.ir.tile_program import OUTPUT, QUADRATIC, Carry, Output, Scan, TileLeaf, TileProgram
+from smir.ir.tile_program import ITSELF, OUTPUT, QUADRATIC, Carry, Output, Scan, TileLeaf, TileProgram
 from smir.passes.gradients.adjoint_program import PREFIX
 from smir.passes.gradients.differentiate import adjoints
-from smir.passes.pairs.lower_pairs import log_buffer, lower_pairs, output_tile, own_block, value_buffer, with_blocks
+from smir.passes.pairs.column_sums import sums_tokens, with_column_sums
+from smir.passes.pairs.lower_pairs import log_buffer, lower_pairs, output_tile, value_buffer
 from smir.passes.pairs.pair_distances import EARLIER, LATER, OWN
-from smir.passes.pairs.pair_sides import blocks, frontier, is_dense, is_row_sided, one_sided, untransposed
+from smir.passes.pairs.pair_sides import (
+    blocks,
+    frontier,
+    is_dense,
+    is_met,
+    is_row_sided,
+    one_sided,
+    own_block,
+    untransposed,
+    with_blocks,
+)
 from smir.passes.pairs.pair_terms import Region, Term, regions
 from smir.passes.tiles.leaves import with_needed_leaves
 
 p = tile.pointwise
 FORWARD_KERNEL, BETWEEN_KERNEL, ROWS_KERNEL, COLUMNS_KERNEL = "forward", "between", "rows", "columns"
 _SWAPPED = {ROW: COL, COL: ROW}
-_BACK = {EARLIER: "later", LATER: "earlier"}
-_ORDER = {EARLIER: "earlier", LATER: "later"}
+_BACK = {OWN: ITSELF, EARLIER: "later", LATER: "earlier"}
+_ORDER = {OWN: ITSELF, EARLIER: "earlier", LATER: "later"}
 
 
 def pair_adjoint(program: PairProgram, wanted: Collection[str]) -> TileProgram:
@@ -81,7 +92,7 @@ class _Adjoint:
         loaded = {n["name"] for n in made.nodes() if n.op == "load" and n["kind"] == BUFFER}
         if not loaded & {name for s in forward.scans for name, _ in s.exports}:
             made = replace(made, scans=made.scans[len(forward.scans) :])
-        return with_needed_leaves(made, (*forward.leaves, leaf))
+        return with_needed_leaves(with_column_sums(made, "column_sums"), (*forward.leaves, leaf))
 
     def _values(self) -> set[Node]:
         return {value_buffer(r) for r in self.program.reads}
@@ -115,7 +126,7 @@ class _Adjoint:
             return [(term.total(), d_value)]
         weighted = p("mul", d_value, value_buffer(read))
         if read.channels is None:
-            weights = p("exp", p("sub", term.scores, log_buffer(read)))
+            weights = p("exp", term.relative(log_buffer(read)))
             share = p("neg", tile.reduce_sum(weighted, 1))
             return [(tile.dot(weights, term.value), d_value), (tile.reduce_sum(weights, 1), share)]
         part = term.partial()
@@ -156,9 +167,10 @@ class _Adjoint:
     def _summed(self, side: _Side, kernel: str, found: Mapping[str, Mapping[Node, Node]]) -> dict[Node, Node]:
         """The scans that add up a side's adjoints over all chunks, and the sums they end with."""
         handed = self._handed_over(side) if kernel == COLUMNS_KERNEL else {}
-        own = {v: own_block(substitute(untransposed(g), handed)) for v, g in side.found[OWN].items()}
+        met = bool(side.found[OWN]) and is_met(side.found[OWN].values())
+        own = {v: own_block(substitute(untransposed(g), handed)) for v, g in side.found[OWN].items() if not met}
         ends = {v: own.get(v, tile.broadcast(tile.const(0.0), v.type.rows, v.type.cols)) for v in side.values()}
-        for name in (EARLIER, LATER):
+        for name in (*([OWN] if met else []), EARLIER, LATER):
             if name in found:
                 self._visit(self.regions[name], side, kernel, found[name], handed, ends)
         if not any(s.kernel == kernel for s in self.scans):
@@ -191,22 +203,24 @@ class _Adjoint:
             elif b.load in adjoint:
                 carries.append(_beyond(b.load, substitute(adjoint[b.load], look)))
                 each.append((PREFIX + b.load["name"], carries[-1].load))
-        if not columns:
+        if not columns and region.name != OWN:
             each += [(PREFIX + n["name"], substitute(g, look)) for n, g in adjoint.items() if is_dense(n)]
         if carries or each:
             order, inward = (_BACK if columns else _ORDER)[region.name], not columns and bool(region.between)
             self.scans.append(Scan(order, tuple(carries), (), kernel, tuple(each), region.reach, inward))
 
     def _handed_over(self, side: _Side) -> dict[Node, Node]:
-        """Values of one row each that the sums for columns need, as the kernel `rows` stores them."""
+        """Values of one row each that the sums for columns need, as the kernel `rows` stores them; not sums over the
+        tokens of a chunk, which `with_column_sums` takes out of the loop."""
         roots = [g for region in side.found.values() for g in region.values()]
-        found = dict.fromkeys(n for n in one_sided(roots, ROW) if n.op != "load")
+        sides = dict.fromkeys(n for n in one_sided(roots, ROW) if n.op != "load")
+        found = [n for n in sides if not sums_tokens(n)]
         loads = {n: tile.buffer(f"row_value_{i}", n.type.rows, n.type.cols) for i, n in enumerate(found)}
         if loads:
             last = next(i for i, s in enumerate(self.scans) if s.kernel == ROWS_KERNEL)
             exports = tuple((load["name"], n) for n, load in loads.items())
             self.scans[last] = replace(self.scans[last], exports=exports)
-        return loads
+        return {n: loads.get(n, n) for n in sides}
 
     # ---- results ------------------------------------------------------------------------------------------------
 

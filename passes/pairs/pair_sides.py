@@ -1,9 +1,9 @@
 """Whose tokens a tile is made of, in programs on pairs of chunks, and the largest parts that belong to one side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from smir.ir import tile
-from smir.ir.graph import Node, walk
+from smir.ir.graph import Node, make, walk
 from smir.ir.tile import CARRIED, CHUNK, COL, DENSE, ROW
 
 p = tile.pointwise
@@ -69,3 +69,22 @@ def frontier(roots: list[Node], useful: set[Node]) -> set[Node]:
         else:
             stack.extend(node.args)
     return found
+
+
+def is_met(values: Iterable[Node]) -> bool:
+    """Whether a row chunk may meet itself as it meets others: no value knows that both are the same chunk."""
+    return not any(n.op in ("segment_sum", "mask") for n in walk(values))
+
+
+def own_block(node: Node) -> Node:
+    """The tile with the row chunk itself as the column chunk."""
+    return with_blocks(node, {tile.COL: tile.ROW})
+
+
+def with_blocks(node: Node, names: Mapping[str, str]) -> Node:
+    """The tile of other chunks: every `block` and `other` renamed."""
+    done: dict[Node, Node] = {}
+    for n in walk([node]):
+        attrs = {k: names.get(str(v), v) if k in ("block", "other") else v for k, v in n.attrs}
+        done[n] = make(n.op, (done[a] for a in n.args), n.type, **attrs)
+    return done[node]

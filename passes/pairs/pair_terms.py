@@ -53,18 +53,32 @@ class Partial:
 @dataclass(frozen=True)
 class Term:
     """A read in one region. `scores` has -inf (a sum: 0) where pairs don't count; `value` and `channels` are tiles of
-    the column chunk."""
+    the column chunk. `shift`, if there is one, belongs to the scores too: what all of a row have in common."""
 
     read: PairRead
     scores: Node
     value: Node
     channels: Node | None
+    shift: Node | None = None
+
+    def parts(self) -> list[Node]:
+        """All of its tiles."""
+        return [n for n in (self.scores, self.value, self.channels, self.shift) if n is not None]
+
+    def tops(self) -> Node:
+        """The largest score of every row."""
+        top = tile.reduce_max(self.scores, 1)
+        return top if self.shift is None else p("add", top, self.shift)
+
+    def relative(self, top: Node) -> Node:
+        """The scores less a number of each row."""
+        return p("sub", self.scores, top if self.shift is None else p("sub", top, self.shift))
 
     def partial(self) -> Partial:
         """The softmax over this chunk of columns alone."""
-        top = p("max", tile.reduce_max(self.scores, 1), tile.const(LOWEST))
+        top = p("max", self.tops(), tile.const(LOWEST))
         if self.channels is None:
-            weights = p("exp", p("sub", self.scores, top))
+            weights = p("exp", self.relative(top))
             return Partial(top, tile.reduce_sum(weights, 1), tile.dot(weights, self.value))
         # what is taken out is put back: no gradient flows through it
         top, highest = p("stop", top), p("stop", tile.reduce_max(self.channels, 0))
@@ -78,8 +92,8 @@ class Term:
         """The softmax over this chunk of columns and those before it."""
         if self.channels is not None:
             return held.with_more(self.partial())
-        top = p("max", held.top, tile.reduce_max(self.scores, 1))
-        kept, weights = p("exp", p("sub", held.top, top)), p("exp", p("sub", self.scores, top))
+        top = p("max", held.top, self.tops())
+        kept, weights = p("exp", p("sub", held.top, top)), p("exp", self.relative(top))
         added = (tile.reduce_sum(weights, 1), tile.dot(weights, self.value))
         return Partial(top, *(p("add", p("mul", a, kept), b) for a, b in zip((held.sum, held.acc), added, strict=True)))
 
@@ -118,13 +132,16 @@ def _region(program: PairProgram, name: str) -> Region:
         region.terms[read.name] = _term(read, tiles, mask)
         reaches.append(_reach(distances, name))
     numbers = [r for r in reaches if r is not None]
-    region.reach = max(numbers) if numbers and len(numbers) == len(reaches) else None
+    region.reach = max(numbers) if name != OWN and numbers and len(numbers) == len(reaches) else None
     region.between = tiles.between
     return region
 
 
 def _term(read: PairRead, tiles: PairTiles, mask: Node | None) -> Term:
-    scores = tile.broadcast(tiles.number(read.scores), CHUNK, tiles.columns_axis)
+    found, shift = tiles.number(read.scores), None
+    if read.kind == SOFTMAX and read.channels is None:
+        found, shift = _without_shift(found)
+    scores = tile.broadcast(found, CHUNK, tiles.columns_axis)
     if mask is not None:
         scores = p(
             "where",
@@ -133,7 +150,25 @@ def _term(read: PairRead, tiles: PairTiles, mask: Node | None) -> Term:
             _MINUS_INF if read.kind == SOFTMAX else _ZERO,
         )
     channels = None if read.channels is None else tiles.column(read.channels)
-    return Term(read, scores, tiles.column(read.value), channels)
+    return Term(read, scores, tiles.column(read.value), channels, shift)
+
+
+def _without_shift(scores: Node) -> tuple[Node, Node | None]:
+    """The scores as a sum of what differs along a row, and of what doesn't: one number fewer to add to every pair."""
+    rest, shift = _parts(scores)
+    return (scores, None) if rest is None or shift is None else (rest, shift)
+
+
+def _parts(value: Node) -> tuple[Node | None, Node | None]:
+    if value.type.cols == ONE:
+        return None, value
+    if value.op != "add":
+        return value, None
+    return tuple(_added(*pair) for pair in zip(*map(_parts, value.args), strict=True))  # type: ignore[return-value]
+
+
+def _added(a: Node | None, b: Node | None) -> Node | None:
+    return b if a is None else a if b is None else p("add", a, b)
 
 
 def _meets(distances: Distances, region: str) -> bool:

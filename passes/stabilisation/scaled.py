@@ -109,12 +109,12 @@ class Arithmetic(Scales):
             return self._decayed(a, Scaled(inverse(b.core)))
         if not (a.scale.terms or b.scale.terms):
             return self._unscaled(node)
-        core = a.core if is_const(b.core, 1.0) else pointwise("div", a.core, b.core)
-        scale = a.scale.plus(b.scale, -1.0)
+        scale, above = a.scale.plus(b.scale, -1.0), a.core
         exponent = self.exponent(scale)
         if scale.terms and self.bounded(exponent):
-            return Scaled(times(core, pointwise("exp", exponent)))
-        return Scaled(core, scale)
+            # the quotient comes last: where it is a result, its gradient reads the result
+            scale, above = Scale(), times(above, pointwise("exp", exponent))
+        return Scaled(above if is_const(b.core, 1.0) else pointwise("div", above, b.core), scale)
 
     def _decayed(self, carried: Scaled, factor: Scaled) -> Scaled:
         """The previous value times a decay, whose log goes to the scale where it fits the state's log."""

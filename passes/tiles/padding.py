@@ -29,11 +29,14 @@ class Padding:
 
     def value(self, root: Node) -> float | None:
         """The number in the root's padding rows: known, None (some finite number), or NaN (anything)."""
-        values: dict[Node, float | None] = {}
-        for node in walk([root]):
-            args = [values[a] for a in node.args]
-            values[node] = self._load(node) if node.op == "load" else _value(node, args)
-        return values[root]
+        return self.values([root])[root]
+
+    def values(self, roots: Iterable[Node]) -> dict[Node, float | None]:
+        """The same of all nodes below the roots."""
+        found: dict[Node, float | None] = {}
+        for node in walk(roots):
+            found[node] = self._load(node) if node.op == "load" else _value(node, [found[a] for a in node.args])
+        return found
 
     def vanishes(self, root: Node) -> bool:
         """Whether the padding rows are zero."""
@@ -54,6 +57,8 @@ class Padding:
 def _value(node: Node, args: list[float | None]) -> float | None:
     if node.op == "const":
         return float(node["value"])
+    if node.op == "valid_rows":
+        return float(node["fill"])
     if any(a is not None and math.isnan(a) for a in args):
         return UNSAFE
     if node.op in ("mul", "dot") and 0.0 in args and all(a is None or math.isfinite(a) for a in args):
@@ -62,10 +67,8 @@ def _value(node: Node, args: list[float | None]) -> float | None:
         return UNSAFE
     if node.op in ("broadcast", "transpose", "spread", "rotate"):
         return _same(args[-1]) if node.op == "rotate" else args[0]
-    if node.op in ("sum", "fold"):
+    if node.op in ("sum", "fold", "level_mask", "level_sum") or (node.op == "mask" and node["fill"] == 0.0):
         return _same(args[0])
-    if node.op == "valid_rows":
-        return float(node["fill"])
     return _pointwise(node, args)
 
 

@@ -5,7 +5,7 @@ return a narrower tile; the missing rows or columns are repeated again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -43,7 +43,11 @@ def simplify_nodes(roots: Iterable[Node]) -> dict[Node, Node]:
 
 
 def _once(program: TileProgram) -> TileProgram:
-    done = simplify_nodes(program.roots())
+    return mapped(program, simplify_nodes(program.roots()))
+
+
+def mapped(program: TileProgram, done: Mapping[Node, Node]) -> TileProgram:
+    """The program of which every root is what `done` has for it."""
     scans = tuple(
         replace(
             s,

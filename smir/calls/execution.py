@@ -13,7 +13,7 @@ from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.segment import FILLED, POSITION
-from smir.ir.sizes import TIME_NAME
+from smir.ir.sizes import CU_SEQLENS, TIME_NAME
 from smir.ir.tile import PAST
 from smir.ir.tile_program import OUTPUT, STEP
 
@@ -187,14 +187,36 @@ def _prepare_triton(plan: KernelPlan, arrays: Arrays, chunk: int, options: Optio
 
 
 def cut_in_time(plan: KernelPlan, arrays: Arrays, chunk: int) -> KernelPlan:
-    """What a GPU runs for a plan: segments of long sequences are walked at once where few walks would leave it idle."""
-    from smir.backends.triton_gpu.runtime import is_starving
+    """What a GPU runs for a plan: walks that make everything on their way, where there are any, and segments of long
+    sequences at once where few walks would leave it idle; what can't be cut into segments takes no such walks then."""
+    from smir.backends.triton_gpu.options import LONGEST_WALKED
+    from smir.backends.triton_gpu.runtime import is_starving, product_type, sizes_of
 
-    if not is_starving(plan, arrays, chunk):
+    plan = joined_where_it_fits(plan, sizes_of(plan, arrays), chunk, product_type(plan, arrays).itemsize == 4)
+    if CU_SEQLENS in arrays:
         return plan
+    walked = plan.walked if chunk <= LONGEST_WALKED else plan
+    if not is_starving(walked, arrays, chunk):
+        return walked
     from smir.passes.kernels.time_segments import with_segments
 
-    return with_segments(plan)
+    cut = with_segments(walked)
+    return cut if walked is plan or all(k.in_segments for k in cut.kernels) else with_segments(plan)
+
+
+def joined_where_it_fits(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, float32: bool) -> KernelPlan:
+    """The plan with one kernel for all results of a chunk, where a program of a GPU can hold what that takes.
+
+    `float32`: so are the operands of products, unless all dimensions are tiny.
+    """
+    from smir.backends.triton_gpu.facts import is_tiny
+    from smir.backends.triton_gpu.joining import fits_one_kernel
+    from smir.backends.triton_gpu.options import tile_elements
+    from smir.passes.kernels.joined_outputs import with_joined_outputs
+
+    joined = with_joined_outputs(plan)
+    fits = joined is not plan and fits_one_kernel(joined, tile_elements(sizes, chunk), float32 or is_tiny(sizes))
+    return joined if fits else plan
 
 
 def _prepare_triton_step(plan: KernelPlan, arrays: Arrays) -> StepRunner:
@@ -207,7 +229,7 @@ def _prepare_triton_step(plan: KernelPlan, arrays: Arrays) -> StepRunner:
 def _triton_sources(done: Compilation, form: str, chunk: int) -> dict[str, str]:
     from smir.backends.triton_gpu.emit import emit
 
-    return emit(require_plan(done, form))
+    return emit(require_plan(done, form).walked)
 
 
 BACKENDS = {

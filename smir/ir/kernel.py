@@ -4,9 +4,9 @@ A plan is what a tile program becomes after partitioning. Every kernel's arithme
 where tiles come from (buffers), where they go (stores), what runs in parallel (grid) and what in order (loops).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from smir.ir.graph import Node
+from smir.ir.graph import Node, walk
 from smir.ir.tile_program import Result, Scan, TileLeaf
 
 # Buffer shapes, by what one program reads or writes of them.
@@ -109,7 +109,11 @@ class Kernel:
 
 @dataclass(frozen=True)
 class KernelPlan:
-    """All kernels of one form in launch order, with the buffers between them."""
+    """All kernels of one form in launch order, with the buffers between them.
+
+    `walks` do the same as `kernels` with fewer bytes and less at once: each goes along the sequence, the state on chip,
+    and makes everything on its way. A backend takes the ones or the others.
+    """
 
     name: str
     form: str
@@ -117,15 +121,33 @@ class KernelPlan:
     results: tuple[Result, ...]
     buffers: tuple[Buffer, ...]
     kernels: tuple[Kernel, ...]
+    walks: tuple[Kernel, ...] = ()
 
     def buffer(self, name: str) -> Buffer:
         return next(b for b in self.buffers if b.name == name)
 
     @property
+    def walked(self) -> "KernelPlan":
+        """The plan whose kernels are the walks, with the buffers that these know; itself where there are none."""
+        if not self.walks:
+            return self
+        loaded = {n["name"] for k in self.walks for n in walk(k.roots()) if n.op == "load"}
+        stored = {s.target for k in self.walks for loop in k.loops for s in (*loop.stores, *loop.final_stores)}
+        buffers = tuple(b for b in self.buffers if b.name in loaded | stored or b.owner != OWN)
+        return replace(self, buffers=buffers, kernels=self.walks, walks=())
+
+    @property
     def totals(self) -> frozenset[str]:
-        """The results of parameters that get one summand for each sequence, not one for each chunk."""
+        """The results of parameters that get one summand for each sequence, or each segment of it, not one for each
+        chunk."""
         stored = {s.target for k in self.kernels for loop in k.loops for s in loop.final_stores}
         return frozenset(r.name for r in self.results if r.name in stored)
+
+    @property
+    def segment_totals(self) -> frozenset[str]:
+        """Those of them that get one for each segment."""
+        stored = {s.target for k in self.kernels if k.in_segments for loop in k.loops for s in loop.final_stores}
+        return self.totals & stored
 
     @property
     def saved(self) -> tuple[Buffer, ...]:

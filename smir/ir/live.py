@@ -59,6 +59,42 @@ def peak_elements(roots: Iterable[Node], elements: Callable[[Node], int]) -> int
     return peak
 
 
+def peak_computed(roots: Iterable[Node], elements: Callable[[Node], int]) -> int:
+    """The same of what is computed, with early lines: what is loaded for products alone needs no registers."""
+    values = tuple(roots)
+    order = [n for root, lines in zip(values, early_lines(values), strict=True) for n in (root, *lines)]
+    return peak_elements(order, lambda n: 0 if n.op == "load" else elements(n))
+
+
+def early_lines(roots: Iterable[Node]) -> list[tuple[Node, ...]]:
+    """For every root the sums to one column, row or number that take products which are there once it is computed, and
+    no others: made then, they end the life of tiles that only they still need."""
+    roots, done, found = tuple(roots), set[Node](), list[tuple[Node, ...]]()
+    for position, root in enumerate(roots):
+        done |= set(walk([root]))
+        lines: list[Node] = []
+        for n in walk(roots[position + 1 :]):
+            if n.op == "sum" and n not in done and _takes_only(n, done):
+                lines.append(n)
+                done |= set(walk([n]))
+        found.append(tuple(lines))
+    return found
+
+
+def _takes_only(line: Node, done: set[Node]) -> bool:
+    """Whether a value takes some product of these, and none beside them."""
+    stack, takes = list(line.args), False
+    while stack:
+        node = stack.pop()
+        if node in done:
+            takes = takes or node.op in PRODUCTS
+        elif node.op in PRODUCTS:
+            return False
+        else:
+            stack.extend(node.args)
+    return takes
+
+
 def _turns(order: Iterable[Node]) -> dict[Node, list[Node]]:
     """Rotations by their angles: what is turned by the same ones shares cosines and sines."""
     turns: defaultdict[Node, list[Node]] = defaultdict(list)

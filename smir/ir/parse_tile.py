@@ -155,6 +155,10 @@ def parse_plan(reader: Reader) -> KernelPlan:
     results: list[Result] = []
     buffers: list[Buffer] = []
     kernels: list[Kernel] = []
+    walks: list[Kernel] = []
+
+    def read_walks() -> None:
+        reader.block(lambda line: line.expect("walks"), {"kernel": lambda: walks.append(_kernel(reader))})
 
     reader.block(
         lambda line: title.extend(_title(line, "plan")),
@@ -163,9 +167,10 @@ def parse_plan(reader: Reader) -> KernelPlan:
             "result": lambda: results.append(_plan_result(reader)),
             "buffer": lambda: buffers.append(_buffer(reader)),
             "kernel": lambda: kernels.append(_kernel(reader)),
+            "walks": read_walks,
         },
     )
-    return KernelPlan(title[0], title[1], tuple(leaves), tuple(results), tuple(buffers), tuple(kernels))
+    return KernelPlan(title[0], title[1], tuple(leaves), tuple(results), tuple(buffers), tuple(kernels), tuple(walks))
 
 
 def _buffer(reader: Reader) -> Buffer:

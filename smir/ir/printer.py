@@ -198,6 +198,8 @@ def _plan(plan: KernelPlan) -> list[str]:
     body += [f"buffer {show_name(b.name)} : {b.rows} x {b.cols} {b.extent} {b.dtype} {b.owner}" for b in plan.buffers]
     for kernel in plan.kernels:
         body += _kernel(kernel)
+    if plan.walks:
+        body += _block("walks", [line for kernel in plan.walks for line in _kernel(kernel)])
     return _block(f"plan {show_name(plan.name)} {plan.form}", body)
 
 

@@ -17,8 +17,10 @@ from smir.ir.graph import Node, make, walk
 from smir.ir.ops import POINTWISE
 
 CHUNK, PAST_CHUNK, ONE = "@C", "@P", "1"
+# The tokens of several chunks that one program takes at once (printed kernels only).
+OWN = "@O"
 # Axes of tokens, and axes that no tensor tells the size of.
-TOKEN_AXES, SIZELESS = frozenset({CHUNK, PAST_CHUNK}), frozenset({CHUNK, PAST_CHUNK, ONE})
+TOKEN_AXES, SIZELESS = frozenset({CHUNK, PAST_CHUNK, OWN}), frozenset({CHUNK, PAST_CHUNK, OWN, ONE})
 TOKEN, PARAM, CARRIED, BUFFER = "token", "param", "carried", "buffer"
 # Of pairs: the number of a token, a parameter declared T x T, memory with a tile for every two chunks.
 POSITION, DENSE, PAIR = "position", "dense", "pair"

@@ -14,8 +14,8 @@ from smir.ir.tile import TOKEN, carried
 
 # The forms that are tile programs.
 STEP, SCAN, CHUNKED, QUADRATIC = "step", "scan", "chunked", "quadratic"
-# Orders of scans that visit, for the current chunk, other ones.
-INNER = (EARLIER, LATER, BEFORE, SPLITS) = ("earlier", "later", "past", "splits")
+# Orders of scans that visit, for the current chunk, other ones, or first that chunk itself.
+INNER = (ITSELF, EARLIER, LATER, BEFORE, SPLITS) = ("itself", "earlier", "later", "past", "splits")
 # Orders of loops of kernels that walk along segments: the segments before (after) the current one, farthest first.
 SEGMENT_ORDERS = (SEGMENTS_BEFORE, SEGMENTS_AFTER) = ("segments_before", "segments_after")
 # The name of a mixer's output.
@@ -49,7 +49,7 @@ class Carry:
 @dataclass(frozen=True)
 class Scan:
     """A loop over chunks: `forward` / `backward` over all, or, in the quadratic form, over the chunks `earlier`
-    (`later`) than the current one, or over the chunks of the `past` before the segment, nearest first.
+    (`later`) than the current one (`itself`: that one alone), or over the chunks of the `past` before the segment, nearest first.
     What a kernel of a scan over the past exports may be of one part of it, if another scan visits all parts (`splits`).
 
     `exports` are values that a scan hands over per chunk to later scans and to the output, which read them as

@@ -197,6 +197,20 @@ def verify_plan(plan: KernelPlan) -> None:
     missing = promised - {s.target for k in plan.kernels for s in _stores(k)}
     if missing:
         refuse(f"plan {plan.name}", f"nothing stores the result `{min(missing)}`")
+    if plan.walks:
+        _check_walks(plan, set(states))
+
+
+def _check_walks(plan: KernelPlan, states: Set[str]) -> None:
+    """They are a plan themselves, end with the same states, and have names of their own."""
+    verify_plan(plan.walked)
+    check_unique([k.name for k in (*plan.kernels, *plan.walks)], "kernel")
+    for k in plan.walks:
+        if not k.sequential or k.stores:
+            refuse(f"kernel {k.name}", "is among the walks, and doesn't make everything on its way along the sequence")
+    found = {c.state for k in plan.walks for loop in k.loops for c in loop.scan.carries if c.state is not None}
+    if found != states:
+        refuse(f"plan {plan.name}", "its walks carry other states than its kernels")
 
 
 def _values(kernel: Kernel) -> tuple[Node, ...]:

@@ -119,7 +119,7 @@ def explain_tuning(done: Compilation, problem: Problem, preferred: str) -> list[
     lines = [f"tuning for {who}: {form}, chunk {setting.chunk}, {setting.milliseconds:.3f} ms ({found.origin})"]
     others = sorted(found.settings.items(), key=lambda e: e[1].milliseconds)
     lines += [f"  {f}, chunk {s.chunk}: {s.milliseconds:.3f} ms" for f, s in others if f != form]
-    current = {fingerprint(k) for k in done.plans[form].kernels}
+    current = {fingerprint(k) for p in (done.plans[form],) for k in (*p.kernels, *p.walks)}
     for k in setting.kernels:
         options = " ".join(f"{name}={value}" for name, value in k.options.items())
         lines.append(f"  {k.name}: {options}")

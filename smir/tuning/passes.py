@@ -4,12 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from smir.calls.execution import require_plan
+from smir.calls.execution import joined_where_it_fits, require_plan
 from smir.compilation import Compilation
 from smir.derivatives import stateless_training_plan, training_plan
 from smir.ir.kernel import Kernel, KernelPlan
 from smir.ir.tile_program import OUTPUT
 from smir.passes.gradients.adjoint_program import PREFIX
+from smir.tuning.problem import Problem
 
 FORWARD, BACKWARD = "forward", "backward"
 Arrays = Mapping[str, Any]
@@ -41,9 +42,21 @@ class Passes:
         return results | dict(gradients)
 
 
-def passes(done: Compilation, form: str, wanted: frozenset[str]) -> Passes:
-    """Of a call without initial states; without wanted gradients the forward pass alone."""
-    if not wanted:
-        return Passes({FORWARD: require_plan(done, form)})
-    plan = stateless_training_plan(done, form, wanted) or training_plan(done, form, wanted)
-    return Passes({FORWARD: plan.forward, BACKWARD: plan.backward}, plan.kept)
+def passes(done: Compilation, form: str, wanted: frozenset[str], backend: str = "numpy") -> Passes:
+    """Of a call without initial states; without wanted gradients the forward pass alone. `backend` is whose kernels:
+    a GPU takes walks where there are any."""
+    known = {FORWARD: require_plan(done, form)}
+    kept: Mapping[str, str] = {}
+    if wanted:
+        plan = stateless_training_plan(done, form, wanted) or training_plan(done, form, wanted)
+        known, kept = {FORWARD: plan.forward, BACKWARD: plan.backward}, plan.kept
+    return Passes(known if backend == "numpy" else {side: p.walked for side, p in known.items()}, kept)
+
+
+def passes_of(done: Compilation, problem: Problem, form: str, chunk: int) -> Passes:
+    """The passes with the kernels that such calls run, but for those along segments of time."""
+    found = passes(done, form, frozenset(problem.wanted), problem.backend)
+    if problem.backend == "numpy":
+        return found
+    sizes, float32 = problem.shape.sizes, problem.dtype == "float32"
+    return Passes({side: joined_where_it_fits(p, sizes, chunk, float32) for side, p in found.plans.items()}, found.kept)

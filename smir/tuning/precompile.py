@@ -9,7 +9,7 @@ from smir.calls.execution import cut_in_time
 from smir.compiler import compile_spec
 from smir.errors import SmirError
 from smir.ir.mixer import INPUT
-from smir.tuning.passes import passes
+from smir.tuning.passes import passes_of
 from smir.tuning.problem import Candidate, Problem
 
 COMPILED, FAILED = "compiled", "failed"
@@ -39,7 +39,8 @@ class Compiler:
             return lambda *given: (results, {})
 
         try:
-            passes(self.done, candidate.form, frozenset(self.problem.wanted)).run(prepare, self.arrays, self.cotangent)
+            asked = passes_of(self.done, self.problem, candidate.form, candidate.chunk)
+            asked.run(prepare, self.arrays, self.cotangent)
             found = tuning.compile_kernel(recorded[side], name, request["target"])
         except SmirError as error:
             return {"kind": FAILED, "reason": str(error)[:500]}

@@ -13,7 +13,7 @@ from typing import Any
 from smir.compilation import Compilation
 from smir.ir.kernel import Kernel
 from smir.ir.tile_program import STEP
-from smir.tuning.passes import passes
+from smir.tuning.passes import passes_of
 from smir.tuning.problem import Candidate, Problem
 from smir.tuning.settings import KernelSetting, Options, Setting, candidate_name, code_of, fingerprint
 from smir.tuning.targets import Target
@@ -128,10 +128,10 @@ class Search:
 
     def _variants(self, form: str) -> list[Variant]:
         """A form with its chunk sizes."""
-        plans = passes(self.done, form, frozenset(self.problem.wanted))
         found = []
         sizes = self.target.chunks(form, self.problem.shape, self.problem.dtype)
         for chunk in sizes if self.chunk is None or form == STEP else (self.chunk,):
+            plans = passes_of(self.done, self.problem, form, chunk)
             usual = {
                 (side, name): options
                 for side, plan in plans.plans.items()

@@ -68,8 +68,13 @@ class Setting:
 
     def options_of(self, plan: KernelPlan) -> dict[str, dict[str, int]]:
         """The options of those of the plan's kernels that are the ones measured, by name."""
+        if not self.kernels:
+            return {}
+        from smir.passes.kernels.joined_outputs import with_joined_outputs
+
         known = {k.fingerprint: k.options for k in self.kernels}
-        return {k.name: dict(known[fingerprint(k)]) for k in plan.kernels if known and fingerprint(k) in known}
+        kernels = (*plan.kernels, *plan.walks, *with_joined_outputs(plan).kernels[-1:])
+        return {k.name: dict(known[fingerprint(k)]) for k in kernels if fingerprint(k) in known}
 
     def to_json(self) -> dict[str, Any]:
         kernels = [k.to_json() for k in self.kernels]

@@ -11,7 +11,7 @@ from smir.compilation import Compilation
 from smir.compiler import compile_spec
 from smir.errors import SmirError
 from smir.tuning.arguments import draw, draw_tensors, placed
-from smir.tuning.passes import Passes, passes
+from smir.tuning.passes import Passes, passes_of
 from smir.tuning.problem import Candidate, Problem
 from smir.tuning.targets import Target, target
 from smir.tuning.truth import AS_GOOD, GROSS, Truth, make_truth
@@ -119,7 +119,7 @@ class _Runs:
 
     @property
     def passes(self) -> Passes:
-        return passes(self.bench.done, self.candidate.form, frozenset(self.bench.problem.wanted))
+        return passes_of(self.bench.done, self.bench.problem, self.candidate.form, self.candidate.chunk)
 
     def results(self, arrays: Mapping[str, Any], cotangent: Any, watch: bool = False) -> dict[str, Any]:
         """With `watch`, the launches are written down."""

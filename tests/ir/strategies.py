@@ -141,7 +141,16 @@ def kernels(draw):
 extents = st.sampled_from(["chunk", "sequence", "token", "pair", "segment"])
 owners = st.sampled_from(["own", "saved", "given"])
 buffers = st.builds(Buffer, names, axes, axes, extents, st.sampled_from(["float32", "product", "wide"]), owners)
-plans = st.builds(KernelPlan, names, forms, tuples(leaves), tuples(results), tuples(buffers), tuples(kernels(), 2))
+plans = st.builds(
+    KernelPlan,
+    names,
+    forms,
+    tuples(leaves),
+    tuples(results),
+    tuples(buffers),
+    tuples(kernels(), 2),
+    tuples(kernels(), 2),
+)
 everything = st.one_of(mixers(), operator_programs(), pair_programs(), tile_programs(), plans)
 
 # The fields that the strategies above fill in: a new field of an IR class must be added to them, and to the text.
@@ -172,5 +181,5 @@ FIELDS = {
     Store: "target value transposed summed",
     Loop: "scan stores final_stores",
     Kernel: "name formula loops stores roles in_segments",
-    KernelPlan: "name form leaves results buffers kernels",
+    KernelPlan: "name form leaves results buffers kernels walks",
 }

@@ -9,7 +9,7 @@ from smir.ir.graph import Node, walk
 from smir.ir.kernel import GRID, Kernel, KernelPlan
 from smir.ir.live import peak_elements
 from smir.ir.tile import CHUNK
-from smir.passes.kernels.fit_outputs import Part, fit_parts, is_too_large, share_tiles
+from smir.passes.kernels.fit_outputs import SPILLED, Part, fit_parts, is_too_large, peak, share_tiles
 
 # Mixers whose gradients, made by one kernel each side of the cut along V, would not fit.
 LARGE = ["gla", "hgrn2", "rwkv6", "dfw", "kda", "dplr", "rwkv7", "bidir_half"]
@@ -122,7 +122,8 @@ def test_results_of_too_large_a_kernel_are_divided() -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_backward_kernels_of_the_library_fit(name: str) -> None:
-    """Every result is written once, and no kernel after the last loop over chunks holds more than a program can."""
+    """Every result is written once, and no kernel after the last loop over chunks holds more than a program can, or much
+    more than that where its results share most of their work."""
     plan = backward(name)
     stores = [s for k in plan.kernels for s in k.stores]
     within = [s for k in plan.kernels for x in k.loops for s in x.stores]
@@ -131,17 +132,17 @@ def test_backward_kernels_of_the_library_fit(name: str) -> None:
     assert {r.name for r in plan.results} <= set(written)
     last = max(i for i, k in enumerate(plan.kernels) if k.loops)
     parts = [Part(k.name, tuple((s.target, s.value) for s in k.stores)) for k in plan.kernels[last + 1 :]]
-    assert parts and [p.name for p in parts if is_too_large(p) and len(p.values) > 1] == []
+    assert parts and [p.name for p in parts if peak(p) > SPILLED and len(p.values) > 1] == []
 
 
 def test_inverses_are_made_once() -> None:
-    """An erasing mixer with decays: three kernels of its backward pass need the same triangular inverse."""
+    """An erasing mixer with decays: several kernels of its backward pass need the same triangular inverse."""
     kernels = [k for k in backward("kda").kernels if not k.loops]
 
     def inverses(kernel: Kernel) -> int:
         return sum(n.op == "unit_inverse" for n in walk(kernel.roots()))
 
-    assert sum(map(inverses, kernels[1:])) == 1
+    assert sum(map(inverses, kernels)) == 1
 
 
 def test_results_come_in_blocks_once_an_axis_is_cut() -> None:

@@ -31,7 +31,8 @@ def plans(spec: str) -> tuple[KernelPlan, ...]:
 
 
 def is_marked(plan: KernelPlan) -> bool:
-    return any(n.op == "widen" for k in plan.kernels for n in walk(k.roots()))
+    """Whether something is made wide, or was by another plan."""
+    return any(n.op in ("widen", "narrow") for k in plan.kernels for n in walk(k.roots()))
 
 
 @pytest.mark.parametrize(("key", "divisor", "expected"), [

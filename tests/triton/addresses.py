@@ -60,6 +60,9 @@ class Language:
     def maximum(self, a: Number, b: Number) -> Number:
         return max(a, b)
 
+    def max_contiguous(self, value: Number, count: int) -> Number:
+        return value
+
     def load(self, address: "Entry", **_: Any) -> Number:
         return self.arithmetic.number(address.table(int(address.index)))
 

@@ -14,6 +14,7 @@ from tests.triton.work import (
     compare,
     compare_gradients,
     compare_second,
+    distance_error,
     exponential_ends,
     exponential_errors,
     trigonometric_error,
@@ -204,3 +205,12 @@ def test_powers_of_e(interpreted: Submit) -> None:
 def test_powers_of_e_at_the_ends(interpreted: Submit) -> None:
     *numbers, last = interpreted(exponential_ends).result()
     assert numbers == [0.0, 0.0, 0.0, 1.0, inf, inf, pytest.approx(exp(88.7), rel=1e-5)] and isnan(last)
+
+
+@pytest.mark.parametrize("resets", [False, True])
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_sums_between_rows(interpreted: Submit, reverse: bool, exclusive: bool, resets: bool) -> None:
+    """A difference of running sums keeps all digits of a small one beside a reset, or nearly as many as there are: it
+    comes from a float64."""
+    assert interpreted(distance_error, reverse, exclusive, resets).result() < (2e-2 if resets else 1e-5)

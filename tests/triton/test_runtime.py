@@ -69,20 +69,28 @@ def test_options_are_deterministic_and_follow_sizes() -> None:
 
 
 def test_states_with_a_whole_axis_get_narrow_blocks() -> None:
-    def carry(name: str) -> dict[str, int]:
-        done = smir.compile(name).compilation
-        wanted = frozenset(d.name for d in done.spec.declarations)
-        return default_options(training_plan(done, "chunked", wanted).forward)["carry_S"]
-
-    assert carry("delta_rule")["BLOCK_V"] == 32
-    assert carry("linear_attention")["BLOCK_V"] == 64
+    """Token by token; a walk over chunks takes several products a step."""
+    assert default_options(plan("delta_rule", "step"))["carry_S"]["BLOCK_V"] == 32
 
 
 def test_walks_that_write_the_output_overlap_the_steps_that_fit() -> None:
     """In wide blocks three steps' tiles, or two; else narrow blocks."""
-    for name, block, stages in (("linear_attention", 64, 3), ("delta_rule", 64, 2), ("dplr", 32, 2)):
+    for name, block, stages in (("linear_attention", 64, 3), ("delta_rule", 64, 3), ("dplr", 64, 2)):
         expected = {"BLOCK_V": block, "num_warps": 4, "num_stages": stages}
         assert default_options(plan(name), {"K": 128, "V": 128})["carry_S"] == expected
+
+
+def test_walks_with_a_chain_of_products_get_narrow_blocks_where_few_leave_the_card_empty() -> None:
+    """Steps are shorter in narrow blocks. A walk without such a chain is cut into segments of time instead."""
+    done, sizes = smir.compile("gated_delta_rule").compilation, {"K": 128, "V": 128}
+    training = training_plan(done, "chunked", frozenset(d.name for d in done.spec.declarations))
+    for sequences, block in ((None, 64), (128, 64), (32, 32), (16, 16), (1, 16)):
+        forward = default_options(training.forward, sizes, sequences=sequences)
+        backward = default_options(training.backward, sizes, sequences=sequences)
+        assert forward["carry_S"] == {"BLOCK_V": block, "num_warps": 4, "num_stages": 3}
+        assert backward["carry_d_S"] == {"BLOCK_V": block, "num_warps": 8 if block == 64 else 4, "num_stages": 3}
+    alone = default_options(plan("linear_attention"), sizes, sequences=1)
+    assert alone["carry_S"]["BLOCK_V"] == 64
 
 
 def test_scans_get_threads_that_hold_whole_columns() -> None:

@@ -22,9 +22,11 @@ def arrays(name: str, B: int, T: int, H: int, size: int = 128) -> Mapping[str, A
             for d in spec.inputs}  # fmt: skip
 
 
-def prepared(name: str, given: Mapping[str, Any], form: str = "chunked", **options: Any) -> Launch:
+def prepared(
+    name: str, given: Mapping[str, Any], form: str = "chunked", chunk: int = CHUNK, **options: Any
+) -> Launch:
     plan = smir.compile(name).compilation.plans[form]
-    found = find_backend("triton").prepare(plan, given, CHUNK, options)
+    found = find_backend("triton").prepare(plan, given, chunk, options)
     assert isinstance(found, Launch)
     return found
 
@@ -41,6 +43,24 @@ def prepared(name: str, given: Mapping[str, Any], form: str = "chunked", **optio
 ])  # fmt: skip
 def test_how_many_segments(T: int, H: int, size: int, count: int | None) -> None:
     assert prepared("scalar_decay", arrays("scalar_decay", 1, T, H, size)).keywords.get(SEGMENTS) == count
+
+
+@pytest.mark.parametrize(("name", "T", "H", "sizes", "count"), [
+    ("hgrn", 4096, 16, {"D": 128}, 16),  # 8 sequences of a call of usual size have 128 warps
+    ("hgrn", 32768, 16, {"D": 128}, 64),
+    ("mamba1", 4096, 1, {"D": 2048, "N": 16}, None),
+    ("mamba1", 32768, 1, {"D": 2048, "N": 16}, 8),
+    ("rwkv4", 32768, 16, {"D": 128}, 32),
+])  # fmt: skip
+def test_how_many_segments_of_scans(name: str, T: int, H: int, sizes: Mapping[str, int], count: int | None) -> None:
+    """What can be cut is walked whole or in segments; of what can't, the states alone are, between parallel kernels."""
+    spec = smir.compile(name).spec
+    given = {d.name: torch.empty(*((1, T, H) if d.kind == "input" else (H,)), *(d_.size(sizes) for d_ in d.dims),
+                                 dtype=torch.bfloat16, device="meta") for d in spec.declarations}  # fmt: skip
+    plan = smir.compile(name).compilation.plans["scan"]
+    assert prepared(name, given, "scan", 16).keywords.get(SEGMENTS) == count
+    kernels = [k.name for k in cut_in_time(plan, given, 16).kernels]
+    assert any(k.startswith("walk_") for k in kernels) == (name != "rwkv4") != ("output" in kernels)
 
 
 @pytest.mark.parametrize("T", [4096, 32768])

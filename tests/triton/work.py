@@ -8,6 +8,7 @@ import numpy as np
 
 import smir
 from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
+from smir.calls.execution import joined_where_it_fits
 from smir.derivatives import adjoint_plan, training_plan
 from smir.ir.kernel import KernelPlan
 from smir.passes.kernels.time_segments import with_segments
@@ -30,10 +31,11 @@ class Case:
 
     def plan(self, plan: KernelPlan) -> KernelPlan:
         """The plan that the kernels are printed from; raises AssertionError where there is nothing to cut."""
+        walked = plan.walked
         if not self.segments:
-            return plan
-        cut = with_segments(plan)
-        assert cut is not plan
+            return walked
+        cut = with_segments(walked)
+        assert cut is not walked
         return cut
 
 
@@ -180,8 +182,11 @@ def _multiple(found: Any, truth: Any, single: Any) -> float:
 
 def resources(spec: str, form: str, target: str, size: int, dtype: str, chunk: int | None) -> list[tuple[Any, ...]]:
     """(kernel, shared bytes, registers, stack bytes, warps, within limits) of every kernel of a form."""
+    from smir.backends.triton_gpu.options import LONGEST_WALKED
+
     mixer = smir.compile(spec)
-    return _compiled(mixer, mixer.compilation.plans[form], target, size, dtype, chunk)
+    plan = mixer.compilation.plans[form]
+    return _compiled(mixer, plan.walked if (chunk or 0) <= LONGEST_WALKED else plan, target, size, dtype, chunk)
 
 
 def backward_resources(
@@ -190,7 +195,8 @@ def backward_resources(
     """The same for the kernels of all gradients of a training step, of those that hold more than `most` elements."""
     mixer = smir.compile(spec)
     wanted = frozenset({d.name for d in mixer.spec.declarations} | {s.name for s in mixer.spec.states})
-    plan = training_plan(mixer.compilation, form, wanted).backward
+    plan = training_plan(mixer.compilation, form, wanted).backward.walked
+    plan = joined_where_it_fits(plan, common_sizes(mixer.spec, size), chunk or 64, dtype == "float32")
     return _compiled(mixer, plan, target, size, dtype, chunk, most)
 
 
@@ -212,6 +218,7 @@ def exchanges(spec: str, target: str, size: int) -> dict[str, int]:
     mixer = smir.compile(spec)
     plans = training_plan(mixer.compilation, "scan", frozenset(d.name for d in mixer.spec.declarations))
     sides = {"forward": plans.forward, "backward": plans.backward}
+    sides |= {f"{side} by walks": plan.walked for side, plan in sides.items()}
     workload = Workload(common_sizes(mixer.spec, size), "bfloat16")
     launches = {
         (side, launch[0]): launch for side, p in sides.items() for launch in recorded_launches(p, workload, target)
@@ -309,3 +316,10 @@ def golden_excess(name: str, case: str, form: str, dtype: str = "float32") -> di
     rows = list(compare(name, case, form, dtype, "cpu", runs=1))
     assert rows
     return {r["result"]: (r["error"], r["budget"]) for r in rows if not r["passed"]}
+
+
+def distance_error(reverse: bool, exclusive: bool, resets: bool) -> float:
+    """Of sums between the rows of a column."""
+    from tests.triton.distances import relative_error
+
+    return relative_error(reverse, exclusive, resets)
