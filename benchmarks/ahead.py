@@ -46,6 +46,15 @@ class Run:
     processes: int
     threads: int
 
+    def both(self, show: Callable[[Rows], None], what: str, compiles: bool = True) -> None:
+        """Compiles everything, unless the caches are full, and measures it; says how many `what` took how long."""
+        begin = time.monotonic()
+        if compiles:
+            self.compile_all()
+            print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
+        self.measure_all(show)
+        print(f"{len(self.jobs)} {what} in {time.monotonic() - begin:.0f} s", flush=True)
+
     def compile_all(self) -> None:
         """Fills the caches on disk, many jobs at once; what doesn't come to an end will compile when it is measured."""
         jobs = sorted((job for job in self.jobs if job.compiles), key=lambda job: job.early, reverse=True)

@@ -192,15 +192,11 @@ def main() -> None:
         mode, name, who, threads = asked.child
         child(mode, name, who, int(threads))
         return
-    jobs, begin = jobs_of(chosen(parser, "--rows", asked.rows, ROWS), asked.peers == "yes"), time.monotonic()
+    jobs = jobs_of(chosen(parser, "--rows", asked.rows, ROWS), asked.peers == "yes")
     jobs = jobs if asked.again else without_results(jobs, asked.out)
-    run = Run(MODULE, jobs, asked.out, f"{DTYPE}, medians", begin + asked.seconds, asked.child_seconds,
+    run = Run(MODULE, jobs, asked.out, f"{DTYPE}, medians", time.monotonic() + asked.seconds, asked.child_seconds,
               asked.processes, asked.threads)  # fmt: skip
-    if not asked.skip_compile:
-        run.compile_all()
-        print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
-    run.measure_all(_show)
-    print(f"{len(jobs)} implementations in {time.monotonic() - begin:.0f} s", flush=True)
+    run.both(_show, "implementations", compiles=not asked.skip_compile)
 
 
 if __name__ == "__main__":

@@ -104,12 +104,8 @@ def main() -> None:
         child(*asked.child[:3])
         return
     jobs = tuple(Job(name, sweep) for name in chosen(parser, "--specs", asked.specs, SPECS) for sweep in SWEEPS)
-    begin = time.monotonic()
-    run = Run(MODULE, jobs, asked.out, f"{DTYPE}, medians", begin + asked.seconds, 120, os.cpu_count() or 1, 1)
-    run.compile_all()
-    print(f"compiled in {time.monotonic() - begin:.0f} s", flush=True)
-    run.measure_all(_show)
-    print(f"{len(jobs)} sweeps in {time.monotonic() - begin:.0f} s", flush=True)
+    end = time.monotonic() + asked.seconds
+    Run(MODULE, jobs, asked.out, f"{DTYPE}, medians", end, 120, os.cpu_count() or 1, 1).both(_show, "sweeps")
 
 
 if __name__ == "__main__":

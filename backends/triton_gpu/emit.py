@@ -4,12 +4,13 @@ from importlib.resources import files
 
 from smir.backends.triton_gpu.emit_kernel import print_kernel
 from smir.backends.triton_gpu.facts import Facts
+from smir.backends.triton_gpu.helpers import HELPERS
 from smir.backends.triton_gpu.launcher import needs_levels, print_launcher
 from smir.backends.triton_gpu.segments import has_segments
 from smir.errors import IRError
 from smir.ir.kernel import KernelPlan
 
-RESERVED = frozenset({"launch", "tiles", "level_tiles", "level_weights", "__init__"})
+RESERVED = frozenset({"launch", "tiles", "level_tiles", "level_weights", "inverses", "__init__"})
 
 
 def emit(plan: KernelPlan, facts: Facts | None = None) -> dict[str, str]:
@@ -24,11 +25,12 @@ def emit(plan: KernelPlan, facts: Facts | None = None) -> dict[str, str]:
         raise IRError("packed sequences are walked whole: kernels along segments know sequences of one length")
     printed = [print_kernel(plan, kernel, facts) for kernel in plan.kernels]
     sources = {f"{k.name}.py": k.source for k in printed}
-    helpers = ("tiles.py", *(["level_tiles.py", "level_weights.py"] if needs_levels(printed) else []))
+    imported = [f"{name}.py" for name in HELPERS if any(f"from .{name} import" in k.source for k in printed)]
+    helpers = {"tiles.py", *imported, *(["level_tiles.py", "level_weights.py"] if needs_levels(printed) else [])}
     return {
         "__init__.py": "from .launch import launch as launch\n",
         "launch.py": print_launcher(plan, printed, facts),
-        **{name: _helper(name) for name in helpers},
+        **{name: _helper(name) for name in sorted(helpers)},
         **sources,
     }
 

@@ -1,5 +1,6 @@
 """Prints carried tiles: where they start and how they move on."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from smir.backends.triton_gpu.names import identifier
@@ -42,18 +43,23 @@ def print_initial(p: "TilePrinter", carry: Carry) -> str:
     return name
 
 
-def advance(p: "TilePrinter", carries: tuple[Carry, ...]) -> None:
-    """Moves all carries on at once: a value still needed by a later one goes through a name of its own."""
+def next_values(p: "TilePrinter", carries: tuple[Carry, ...], others: Iterable[Node] = ()) -> list[tuple[str, str]]:
+    """Moves all carries on at once: one that a later one, or `others`, still need gets its next value by `move_on`."""
     pending: list[tuple[str, str]] = []
     for position, carry in enumerate(carries):
         text = _next(p, carry)
-        later = [c.next for c in carries[position + 1 :]]
+        later = [*(c.next for c in carries[position + 1 :]), *others]
         if p.still_needs(carry.load, later):
             name = p.frame.names.new(f"{identifier(carry.name)}_next")
             p.line(f"{name} = {text}")
             pending.append((p.value(carry.load).text, name))
         else:
             p.line(f"{p.value(carry.load).text} = {text}")
+    return pending
+
+
+def move_on(p: "TilePrinter", pending: list[tuple[str, str]]) -> None:
+    """Gives carries the next values that waited."""
     for name, value in pending:
         p.line(f"{name} = {value}")
 

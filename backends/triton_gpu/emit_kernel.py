@@ -1,10 +1,11 @@
 """Prints one kernel: its parameters, index variables, loops over chunks, arithmetic and stores."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from smir.backends.triton_gpu.edges import PartOfScan, with_edges
-from smir.backends.triton_gpu.emit_carries import advance, is_constant, print_initial
+from smir.backends.triton_gpu.emit_carries import is_constant, move_on, next_values, print_initial
 from smir.backends.triton_gpu.emit_levels import print_level_sums
 from smir.backends.triton_gpu.emit_tiles import INDENT, Block, TilePrinter
 from smir.backends.triton_gpu.facts import Facts
@@ -40,6 +41,7 @@ from smir.backends.triton_gpu.transposes import (
     without_transposed_products,
     without_transposed_results,
 )
+from smir.backends.triton_gpu.walk_options import multiplies_state
 from smir.ir import tile
 from smir.ir.graph import Node, reaches, walk
 from smir.ir.kernel import PER_SEGMENT, Kernel, KernelPlan, Loop, Store
@@ -48,7 +50,10 @@ from smir.ir.tile import BUFFER, CARRIED, COL, LEVEL_OPS, PAST, POSITION, SEGMEN
 from smir.ir.tile_program import BEFORE, INNER, ITSELF, SCAN, SEGMENT_ORDERS, SPLITS, STEP, Carry, Scan
 
 RUNTIME_SIZES = ("time", "heads", "chunks", *PAST_SIZES, SEGMENTS)
-CONSTANTS = ("CHUNK", "OWN", *PAST_CONSTANTS, "LEVELS", "PRODUCT", "WIDE", "PRECISION", "INVERSE_PRECISION", "PARTS", "RAGGED")
+CONSTANTS = (
+    *("CHUNK", "OWN", "RAGGED", *PAST_CONSTANTS, "LEVELS"),
+    *("PRODUCT", "WIDE", "PRECISION", "INVERSE_PRECISION", "PARTS"),
+)
 
 # Chunks whose rows are on their way while a loop that meets nothing else works: a step of it takes far less time; and
 # chunks whose tiles are while a loop scans them.
@@ -132,7 +137,7 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
     p.constants |= {c.load: c for c in loop.scan.carries if is_constant(c) and c.start is None}
     for carry in (c for c in loop.scan.carries if c.load not in p.constants):
         p.know(carry.load, print_initial(p, carry))
-    p.frame.visiting = loop.scan.order
+    p.frame.scan = loop.scan
     header, definitions = _header(p, loop.scan)
     with p.nested(header, _changing(p, loop)) as block:
         for name, text in (
@@ -140,19 +145,33 @@ def _print_loop(p: TilePrinter, loop: Loop) -> None:
             *_visited_definitions(loop.scan, p.frame),
         ):
             block.add(f"{name} = {text}")
-        for store in loop.stores:
-            if loop.scan.order in INNER:
-                type_, text = store.value.type, p.value(store.value).text
-                p.line(p.frame.store_pair(identifier(store.target), type_.rows, type_.cols, text))
-            else:
-                _print_store(p, store)
-        advance(p, moving)
+        if p.frame.plan.form != STEP and multiplies_state(p.frame.kernel):
+            # the chain of products first: the state leaves its registers before a step makes what it writes
+            kept = [s for s in loop.stores if s.value.op == "load"]
+            others = [s for s in loop.stores if s not in kept]
+            _print_stores(p, loop, kept)
+            ready = next_values(p, moving, [s.value for s in others])
+            _print_stores(p, loop, others)
+            move_on(p, ready)
+        else:
+            _print_stores(p, loop, loop.stores)
+            move_on(p, next_values(p, moving))
         block.lines[:] = _without_unused(block.lines, INDENT * block.depth)
     if p.frame.plan.form == STEP and loop.final_stores:
         # they may go where the initial states lie: first every thread has read its part
         p.line("tl.debug_barrier()")
     for store in loop.final_stores:
         _print_final_store(p, store, loop.scan.order)
+
+
+def _print_stores(p: TilePrinter, loop: Loop, stores: Iterable[Store]) -> None:
+    """What every step of a loop writes."""
+    for store in stores:
+        if loop.scan.order in INNER:
+            type_, text = store.value.type, p.value(store.value).text
+            p.line(p.frame.store_pair(identifier(store.target), type_.rows, type_.cols, text))
+        else:
+            _print_store(p, store)
 
 
 _LOOPS = {
@@ -187,21 +206,24 @@ def _header(p: TilePrinter, scan: Scan) -> tuple[str, tuple[tuple[str, str], ...
     if scan.order not in INNER or (scan.reach is None and not scan.inward):
         return header, definitions
     last = f"chunk + {SPANNED} - 1" if p.frame.spans else "chunk"
+    nearest = "chunk -" if scan.order == "earlier" else f"{last} +"
+    step = "(farthest - visited)" if scan.inward else "(visited + 1)"
+    return f"for visited in range({_visited(p, scan, last)}):", (("col_chunk", f"{nearest} {step}"),)
+
+
+def _visited(p: TilePrinter, scan: Scan, last: str) -> str:
+    """The range of a loop over other chunks by their distance; `last` is the last of the program's own."""
+    if isinstance(scan, PartOfScan) and scan.far:
+        return "whole, farthest"
     count = "chunk" if scan.order == "earlier" else f"chunks - 1 - {f'({last})' if p.frame.spans else last}"
     if scan.reach is not None:
         count = f"tl.minimum({count}, tl.cdiv({scan.reach}, CHUNK))"
-    if not isinstance(scan, PartOfScan) or not scan.far:
-        p.line(f"farthest = {count}")
-    nearest = "chunk -" if scan.order == "earlier" else f"{last} +"
-    step = "(farthest - visited)" if scan.inward else "(visited + 1)"
-    first, last = "", "farthest"
-    if isinstance(scan, PartOfScan) and scan.far:
-        first = "whole, "
-    elif isinstance(scan, PartOfScan):
-        own = "OWN" if p.frame.spans else "CHUNK"
-        p.line(f"whole = tl.minimum(farthest, tl.maximum({scan.whole + 1} - {own}, 0) // CHUNK)")
-        last = "whole"
-    return f"for visited in range({first}{last}):", (("col_chunk", f"{nearest} {step}"),)
+    p.line(f"farthest = {count}")
+    if not isinstance(scan, PartOfScan):
+        return "farthest"
+    own = "OWN" if p.frame.spans else "CHUNK"
+    p.line(f"whole = tl.minimum(farthest, tl.maximum({scan.whole + 1} - {own}, 0) // CHUNK)")
+    return "whole"
 
 
 def _visited_definitions(scan: Scan, frame: Frame) -> tuple[tuple[str, str], ...]:

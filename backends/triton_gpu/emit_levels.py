@@ -33,7 +33,7 @@ def print_level_sum(p: "TilePrinter", n: Node) -> Text:
     group = _group(p, n)
     arguments = [g.args[0] for g in group]
     members = _changing(arguments)
-    joint = list(joint_products(arguments))
+    joint = [pair for pair in joint_products(arguments) if pair.tile not in members]
     read = merged(shares((a.args[0] if a.op == "pair_collect" else a for a in arguments), joint))
     grids = dict.fromkeys(s.pair for found in read.values() for s in found if isinstance(s.pair, GridRow))
     for grid in grids:
@@ -112,8 +112,8 @@ def _mirror_grid(p: "TilePrinter", grid: GridRow) -> None:
 
 def _mirrored(p: "TilePrinter", odd: JointProduct, even: JointProduct) -> str:
     """The tile that odd rows are multiplied with, and on the other side of the diagonal the transpose of even rows'."""
-    tile, other = p.value(odd.tile).text, p.value(even.tile).text
-    turned = f"tl.trans({other})" if even.turned is None else p.value(even.turned).text
+    tile, other = p.kept(odd.tile), p.kept(even.tile)
+    turned = f"tl.trans({other})" if even.turned is None else p.kept(even.turned)
     return f"mirrored({tile}, {turned}, REVERSE={odd.reverse}).to(PRODUCT)"
 
 

@@ -11,7 +11,7 @@ from smir.backends.triton_gpu.frame import over
 from smir.backends.triton_gpu.inner_products import inner_product
 from smir.backends.triton_gpu.pair_places import ROWS
 from smir.backends.triton_gpu.precise import is_precise, is_wide, plain
-from smir.backends.triton_gpu.read_ahead import read_ahead, reads_ahead
+from smir.backends.triton_gpu.read_ahead import read_ahead, read_pair_ahead, reads_ahead, reads_pair_ahead
 from smir.backends.triton_gpu.scan_terms import scan_term
 from smir.backends.triton_gpu.spelling import COMPARE, Text, number, spell
 from smir.errors import IRError
@@ -31,11 +31,15 @@ ROW_BY_COL = "row[:, None] {} row[None, :]"
 def _load(p: "TilePrinter", n: Node) -> Text:
     if n["kind"] == CARRIED:
         return p.know(n, print_initial(p, p.constants[n]))
+    if reads_pair_ahead(p, n):
+        return read_pair_ahead(p, n)
     if reads_ahead(p, n):
         return read_ahead(p, n)
     loaded = p.frame.load(n)
     if n in p.laid_out:
-        loaded = f"laid_out({loaded}, PRODUCT)"
+        name = p.frame.names.new(f"loaded_{n['name']}")
+        p.line(f"{name} = {loaded}")
+        loaded = f"laid_out({name}, PRODUCT)"
     return Text(loaded if n in p.raw or p.keeps_type(n) else f"{loaded}.to(tl.float32)")
 
 
@@ -149,8 +153,8 @@ def _valid_rows(p: "TilePrinter", n: Node) -> Text:
 
 
 def _unit_inverse(p: "TilePrinter", n: Node) -> Text:
-    return Text(f"unit_inverse({p.value(n.args[0]).text}, {p.frame.levels()}, LEVELS, REVERSE={n['reverse']}, "
-                "PRECISION=INVERSE_PRECISION)")  # fmt: skip
+    flags = f"REVERSE={n['reverse']}, PRECISION=INVERSE_PRECISION"
+    return Text(f"unit_inverse({p.value(n.args[0]).text}, LEVELS, {flags})")
 
 
 def _pair_distance(p: "TilePrinter", n: Node) -> Text:

@@ -90,7 +90,8 @@ class TilePrinter:
                 given = map(plain, node.args) if is_wide(node) else node.args
                 operands = (a.args[0] if a.op == "transpose" else a for a in given)
             elif node.op == "level_mask":
-                operands = (level_operands(node) or ())[:2]
+                turned = [a.args[0] if a.op == "transpose" else a for a in node.args]
+                operands = [*(level_operands(node) or ())[:2], *turned]
             for a in operands:
                 if a.op == "load" and a["kind"] != CARRIED and not self.keeps_type(a):
                     yield a
@@ -142,6 +143,10 @@ class TilePrinter:
         """The float32 (or boolean) value of a node, named or inlined."""
         text = self._printed(node)
         return Text(f"{text.text}.to(tl.float32)") if node in self.raw else text
+
+    def kept(self, node: Node) -> str:
+        """The value of a node in the type that it is loaded in, of one that is computed in float32."""
+        return (self._printed(node) if node in self.raw else self.value(node)).text
 
     def _printed(self, node: Node) -> Text:
         known = self.known(node)

@@ -24,7 +24,8 @@ def parts(p: "TilePrinter", summed: Node) -> str:
     if leaf is None:
         return "PARTS"
     pointer = p.frame.input_pointer(leaf["name"])
-    return p.constant(f"parts_of_{leaf['name']}", f"1 if PARTS == 2 and {pointer}.dtype.element_ty == tl.bfloat16 else PARTS")
+    short = f"{pointer}.dtype.element_ty == tl.bfloat16"
+    return p.constant(f"parts_of_{leaf['name']}", f"1 if PARTS == 2 and {short} else PARTS")
 
 
 def sum_parts(p: "TilePrinter", running: Node) -> str:

@@ -44,7 +44,7 @@ from smir.ir.tile import (
     TOKEN_AXES,
     axis_parts,
 )
-from smir.ir.tile_program import SCAN, Carry, Result
+from smir.ir.tile_program import LATER, SCAN, Carry, Result, Scan
 
 
 @dataclass(frozen=True)
@@ -76,8 +76,8 @@ class Frame:
     bases: dict[str, str] = field(default_factory=dict)
     # parameters that change from call to call: no kernels of their own for numbers that 16 divides
     growing: list[str] = field(default_factory=list)
-    # the order of the loop that is being printed
-    visiting: str = ""
+    # that of the loop that is being printed
+    scan: Scan | None = None
 
     def __post_init__(self) -> None:
         self.symbols = symbols(self.plan)
@@ -233,13 +233,13 @@ class Frame:
         return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
 
     def _own_of_pair(self, buffer: Buffer) -> tuple[str, str]:
-        """For which of its own chunks, from its first one on, a program reads a number of two chunks, and whether there is
+        """For which of its own chunks, from its first one on, a program reads a number of two chunks, and where there is
         one. What lies between its rows and a visited chunk is that of the nearest, what is beyond that of the farthest.
         """
         if not self.spans:
             return "", ""
         spanned = buffer.name in spanned_pairs(self.plan)
-        last = "" if (self.visiting == "later") == spanned else f" + {SPANNED} - 1"
+        last = "" if (self.scan is not None and self.scan.order == LATER) == spanned else f" + {SPANNED} - 1"
         return last, f"col_chunk % {SPANNED} == 0" if spanned else ""
 
     def _result_place(self, result: Result, rows: str, summed: str | None) -> tuple[str, str | None]:

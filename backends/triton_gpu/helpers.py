@@ -15,12 +15,14 @@ HELPERS: Mapping[str, tuple[str, ...]] = {
     "level_tiles": tuple(
         (
             "laid_out level_mask level_product level_rows level_running_sum mirrored next_level pair_collect pair_distance "
-            "pick_rows precise_level_product same_pair unit_inverse weighted_level_product"
+            "pick_rows precise_level_product same_pair weighted_level_product"
         ).split()
     ),
+    "inverses": ("unit_inverse",),
 }
 # Variables of every kernel; `Names` keeps tensors and temporaries off them.
 FIXED = frozenset(
-    "time heads chunks CHUNK OWN LEVELS PRODUCT WIDE PRECISION INVERSE_PRECISION PARTS RAGGED program batch head chunk col_chunk "
-    "row own_row sequence here there start inside left col_start col_inside col_left level visited distance part farthest whole".split()
+    "time heads chunks CHUNK OWN LEVELS PRODUCT WIDE PRECISION INVERSE_PRECISION PARTS RAGGED program batch head "
+    "chunk col_chunk row own_row sequence here there start inside left col_start col_inside col_left level visited "
+    "distance part farthest whole".split()
 ) | frozenset(name for names in HELPERS.values() for name in names)

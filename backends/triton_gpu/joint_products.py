@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from smir.ir.graph import Node, walk
-from smir.ir.tile import dot, transpose
+from smir.ir.tile import dot, level_dependent, transpose
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ def _untransposed(turned: Node, reverse: bool) -> Node | None:
     """The tile that this one is the transpose of; of two products that are each other's, the one of the first queries."""
     if turned.op == "transpose":
         return turned.args[0]
-    if turned.op == "dot" and turned.args[1].op == "transpose" and reverse:
+    made_once = turned.op == "dot" and turned not in level_dependent(turned)
+    if made_once and turned.args[1].op == "transpose" and reverse:
         return dot(turned.args[1].args[0], transpose(turned.args[0]))
     return None

@@ -354,7 +354,6 @@ _TYPES = {FLOAT32: "torch.float32", PRODUCT: "product", WIDE: f"torch.{_WIDE.for
 
 _CONSTANTS = {
     "CHUNK": "chunk",
-    "OWN": "chunk * span",
     "PAST_CHUNK": "past_chunk",
     "RAGGED": "time % chunk != 0",
     "LEVELS": "chunk.bit_length() - 1",
@@ -381,7 +380,10 @@ def _call(plan: KernelPlan, kernel: Kernel, printed: PrintedKernel, facts: Facts
     blocks = [f'ceil_div({size_name(a)}, chosen["{block_name(a)}"])' for a, role in kernel.roles if role == GRID]
     rows = "sequences" if facts.packed and printed.sequential else "batch"
     splits = ["splits"] if divides_past(plan, kernel) else [SEGMENTS] if kernel.in_segments else []
-    chunks = "(chunks // span)" if "OWN" in printed.constants else "chunks"
+    chunks = "chunks"
+    if "OWN" in printed.constants:
+        values["OWN"], chunks = 'chosen["OWN"]', '(chunks * chunk // chosen["OWN"])'
+        lines.append('chosen.setdefault("OWN", chunk * span)')
     programs = " * ".join([rows, "heads", *([] if printed.sequential else [chunks]), *splits, *blocks])
     constants = [c for c in printed.constants if f'chosen["{c}"]' != values[c]]
     lines.append(f"{printed.name}[({programs},)](")

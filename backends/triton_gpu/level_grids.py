@@ -1,8 +1,8 @@
 """Joint products of two queries with two keys: two mixed tiles and four products instead of four of each.
 
 Of the queries a, c and the keys b, d, the mixed tiles (a, b) and (c, d) hold all four. The gradient of the first one's
-rows is its own joint product and one with the second tile, in which odd rows (those of a) read d and even rows (those of
-b) read c: a's gradient and b's, with all that both of them met.
+rows is its own joint product and one with the second tile, in which odd rows (those of a) read d and even rows (those
+of b) read c: a's gradient and b's, with all that both of them met.
 """
 
 from collections.abc import Collection, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Tile operations on the binary levels of a chunk: masks, mixed tiles, distances, triangular inverses.
+"""Tile operations on the binary levels of a chunk: masks, mixed tiles, distances.
 
 On a level the rows of a tile stand in blocks of 2**level tokens; an odd block and the even one before it are a pair.
 Masks and sums are the constant matrices of `level_weights.py`.
@@ -71,7 +71,7 @@ def laid_out(x, PRODUCT: tl.constexpr):
     diagonal. A loop over levels would exchange it between threads at every level.
     """
     C: tl.constexpr = x.shape[0]
-    if x.dtype == PRODUCT and PRODUCT != tl.float32:
+    if x.dtype == PRODUCT and x.dtype != tl.float32:
         ones = (tl.arange(0, C)[:, None] == tl.arange(0, C)[None, :]).to(PRODUCT)
         y = tl.dot(ones, x).to(PRODUCT)
     else:
@@ -154,15 +154,3 @@ def pair_collect(d, levels_ptr, level, REVERSE: tl.constexpr, EXCLUSIVE: tl.cons
     else:
         total = weigh_rows(weights, d, 1 if PARTS == 2 else PARTS)
     return total
-
-
-@triton.jit
-def unit_inverse(n, levels_ptr, LEVELS: tl.constexpr, REVERSE: tl.constexpr, PRECISION: tl.constexpr):
-    """(I + n)^-1 of a strictly triangular tile, by binary levels: X <- X - X (n on the level) X."""
-    C: tl.constexpr = n.shape[0]
-    i, j = tl.arange(0, C)[:, None], tl.arange(0, C)[None, :]
-    x = tl.where(i == j, 1.0, 0.0) - level_mask(n, levels_ptr, 0, REVERSE)
-    for level in range(1, LEVELS):
-        right = tl.dot(level_mask(n, levels_ptr, level, REVERSE), x, input_precision=PRECISION)
-        x -= tl.dot(x, right, input_precision=PRECISION)
-    return x

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from smir.backends.triton_gpu.facts import SMALLEST_BLOCK, block_name, padded
 from smir.backends.triton_gpu.joining import WARPS as JOINED_WARPS
 from smir.backends.triton_gpu.joining import is_joined
-from smir.backends.triton_gpu.spans import spanning
+from smir.backends.triton_gpu.spans import OWN_ROWS, is_worth_spans, spanning
 from smir.backends.triton_gpu.walk_options import multiplies_state, walk_choice, walk_warps, writes_output
 from smir.ir.dims import Dim
 from smir.ir.graph import Node, walk
@@ -33,14 +33,18 @@ SPAN_WARPS, SPAN_STAGES = 8, 3
 WIDE_BLOCK, NARROW_BLOCK = 64, 32
 # Elements in float32 that fill the registers of four warps.
 FULL_ELEMENTS = 32 << 10
-# Elements alive at once from which a kernel gets narrower blocks, and those with operands that are loaded for products
-# alone from which four warps spill far; what narrower blocks have to save.
-ALIVE_ELEMENTS, HELD_ELEMENTS, NARROWER = 52 << 10, 64 << 10, 0.85
+# Elements alive at once from which a kernel gets narrower blocks; those with operands that are loaded for products, and
+# those that are computed, with the results, from which four warps spill far; what narrower blocks have to save.
+ALIVE_ELEMENTS, HELD_ELEMENTS, SPILLING_ELEMENTS, NARROWER = 52 << 10, 64 << 10, 68 << 10, 0.85
 # The same for kernels over pairs of chunks, whose every block computes all scores again.
 PAIR_ELEMENTS = 88 << 10
 FREE = frozenset("load const transpose broadcast widen narrow precise rounded".split())
 # Operations on interleaved pairs: an axis beside one of half its length.
 PAIRED = frozenset("rotate cross_pairs turn_pairs".split())
+
+# The assembler gives some kernels with float32 products 32 registers a thread and spills everything else, unless it is
+# told how many there may be: at most 255 a thread, and 64 K in all.
+REGISTERS, MOST_REGISTERS, ALL_REGISTERS = "maxnreg", 255, 64 << 10
 
 Options = dict[str, dict[str, int]]
 
@@ -86,9 +90,21 @@ def default_options(
     found |= {
         k.name: {**found[k.name], "num_warps": JOINED_WARPS * 32 // lanes} for k in plan.kernels if is_joined(plan, k)
     }
-    spanned = [k.name for k in plan.kernels if span > 1 and spanning(plan, k)]
-    chosen = {"num_warps": SPAN_WARPS * 32 // lanes, "num_stages": SPAN_STAGES}
-    return found | {name: {**found[name], **chosen} for name in spanned}
+    spanned = [k.name for k in plan.kernels if span > 1 and spanning(plan, k) and is_worth_spans(plan, k)]
+    chosen = {"num_warps": SPAN_WARPS * 32 // lanes, "num_stages": SPAN_STAGES, OWN_ROWS: chunk * span}
+    alone = {k.name: {**found[k.name], OWN_ROWS: chunk} for k in plan.kernels if span > 1 and spanning(plan, k)}
+    found |= alone | {name: {**found[name], **chosen} for name in spanned}
+    if not float32 or lanes != 32:
+        return found
+    multiplying = [k.name for k in plan.kernels if any(n.op == "dot" for n in walk(k.roots()))]
+    return found | {name: with_registers({**found[name], REGISTERS: 0}) for name in multiplying}
+
+
+def with_registers(options: dict[str, int]) -> dict[str, int]:
+    """Options that say how many registers a thread may have, with as many as so many warps have room for."""
+    if REGISTERS not in options:
+        return options
+    return {**options, REGISTERS: min(MOST_REGISTERS, ALL_REGISTERS // (32 * options["num_warps"]))}
 
 
 def modelled_elements(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, float32: bool = False) -> dict[str, int]:
@@ -158,7 +174,7 @@ def _warps(kernel: Kernel, blocks: Mapping[str, int], sizes: Mapping[str, int], 
     split = [n for n in nodes if n.op == "precise" and weight == 1]
     held = weight * sum(_elements(n, blocks, sizes) for n in (*(s.value for s in kernel.stores), *split))
     computed = weight * peak_elements(kernel.roots(), lambda n: 0 if n.op in FREE else _elements(n, blocks, sizes))
-    spills = computed + held >= ALIVE_ELEMENTS or _alive(kernel, blocks, sizes, weight) >= HELD_ELEMENTS
+    spills = computed + held >= SPILLING_ELEMENTS or _alive(kernel, blocks, sizes, weight) >= HELD_ELEMENTS
     in_levels = any(n.op in LEVEL_OPS for n in nodes)
     return 8 if held >= FULL_ELEMENTS or (spills and not in_levels) else 4
 
@@ -183,8 +199,8 @@ def _is_param(node: Node) -> bool:
 
 
 def _fitting_blocks(kernel: Kernel, blocks: dict[str, int], sizes: Mapping[str, int], weight: int) -> dict[str, int]:
-    """The widest blocks with which no more is alive at once than registers hold, or than with narrow ones; not whole axes
-    where results alone fill the registers of four warps.
+    """The widest blocks with which no more is alive at once than registers hold, or than with narrow ones; not whole
+    axes where results alone fill the registers of four warps.
 
     Every block of a kernel with products computes the scores of its chunk again.
     """

@@ -23,6 +23,8 @@ from smir.ir.tile_program import EARLIER, ITSELF, LATER, Carry
 SPAN = "span"
 # The same in a kernel.
 SPANNED = "(OWN // CHUNK)"
+# The option that says so of one kernel.
+OWN_ROWS = "OWN"
 # The span of long sequences, from so many tokens on, and the rows and widest dimension for which registers have room.
 LONG_SPAN, LONG, MOST_ROWS, WIDEST = 2, 1024, 128, 128
 _ORDERS = (ITSELF, EARLIER, LATER)
@@ -71,6 +73,15 @@ def _spanning(plan: KernelPlan, kernel: Kernel) -> Kernel | None:
         return replace(kernel, loops=made, stores=tuple(replace(s, value=_own(s.value)) for s in kernel.stores))
     except IRError:
         return None
+
+
+def is_worth_spans(plan: KernelPlan, kernel: Kernel) -> bool:
+    """Whether a kernel is faster so: not where it visits few chunks, most of them at an edge of a mask, and has one sum
+    of rows to keep beside them."""
+    visits = [loop.scan for loop in kernel.loops if loop.scan.order != ITSELF]
+    wide = max((sum(c.cols != ONE for c in scan.carries) for scan in visits), default=0)
+    few = all(scan.reach is not None for scan in visits)
+    return not few or wide > 1 or any(b.extent == PER_PAIR for b in plan.buffers)
 
 
 def has_spans(plan: KernelPlan) -> bool:

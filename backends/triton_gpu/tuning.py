@@ -9,7 +9,7 @@ from typing import Any
 from smir.backends.triton_gpu.ahead_of_time import SHARED_LIMIT, STACK_LIMIT, Resources, compile_launch
 from smir.backends.triton_gpu.facts import block_name, is_tiny, padded
 from smir.backends.triton_gpu.interpreter import is_interpreting
-from smir.backends.triton_gpu.options import default_chunk, default_options, smallest_blocks
+from smir.backends.triton_gpu.options import default_chunk, default_options, smallest_blocks, with_registers
 from smir.backends.triton_gpu.recording import KernelLaunch, recording
 from smir.backends.triton_gpu.runtime import Launch, lanes, prepare
 from smir.ir.dims import Dim
@@ -79,7 +79,7 @@ def moves(kernel: Kernel, options: Options, sizes: Mapping[str, int]) -> tuple[O
         stages = (options["num_stages"] + 1, options["num_stages"] - 1)
         found += [{**options, "num_stages": s} for s in stages if 1 <= s <= MOST_STAGES]
     found += [{**b, "num_warps": w} for b in blocks for w in _near(options["num_warps"], FEWEST_WARPS, MOST_WARPS)]
-    return tuple({tuple(sorted(o.items())): o for o in found}.values())
+    return tuple({tuple(sorted(o.items())): o for o in map(with_registers, found)}.values())
 
 
 def _blocks(kernel: Kernel, options: Options, sizes: Mapping[str, int]) -> Iterator[Options]:

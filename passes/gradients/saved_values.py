@@ -19,6 +19,7 @@ from smir.passes.kernels.crossing import (
     ELEMENT_BYTES,
     OPERATIONS_PER_BYTE,
     columns_on_the_way,
+    is_dear_vector,
     is_heavy,
     is_made_by_all,
     on_the_way,
@@ -94,8 +95,8 @@ def training_plan(forward: TileProgram, adjoint: TileProgram) -> TrainingPlan:
     plan = with_level_kernels(on_chip(plan, [v.name for v in final if v.decision == KEPT]))
     backward = partition_values(reading)[0]
     done = _with_wide_divisors(TrainingPlan(plan, backward, final))
-    wide = (with_wide_exponents(p) for p in (done.forward, done.backward))
-    return _same_types(TrainingPlan(*wide, done.values))
+    wide = TrainingPlan(with_wide_exponents(done.forward), with_wide_exponents(done.backward), done.values)
+    return _same_types(wide)
 
 
 def _beside_results(forward: TileProgram, adjoint: TileProgram) -> dict[Node, str]:
@@ -128,8 +129,10 @@ def _beside_walks(
         line = is_line(n) and any(m.op in SUMS for m in walk([n]))
         return n in walked and (line or (is_heavy(n) and n.op != "transpose" and n.type == tile.Tile(CHUNK, CHUNK)))
 
-    made, later = (o.value for o in forward.outputs), (c.next for c in adjoint.carries)
-    return {n: f"walked_{i}" for i, n in enumerate(on_the_way(made, later, offered, is_kept))}
+    made, later = [o.value for o in forward.outputs], (c.next for c in adjoint.carries)
+    # what is made for such vectors isn't needed where they are kept
+    ends = offered | {n for n in walk(made) if is_dear_vector(n)}
+    return {n: f"walked_{i}" for i, n in enumerate(on_the_way(made, later, ends, is_kept))}
 
 
 def _is_handed(forward: TileProgram, carry: Carry) -> bool:

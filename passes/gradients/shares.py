@@ -34,5 +34,6 @@ def _or_one(divisor: Node) -> Node:
 
 def of_exponents(shares: Node, adjoint: Node) -> Node:
     """The adjoint of what `shared_exponents` gives."""
-    mean = tile.reduce_sum(_p("mul", adjoint, shares), 1)
-    return tile.valid_rows(_p("mul", _p("sub", adjoint, mean), shares))
+    own = tile.valid_rows(shares)
+    mean = tile.reduce_sum(_p("mul", adjoint, own), 1)
+    return tile.valid_rows(_p("mul", _p("sub", adjoint, mean), own))

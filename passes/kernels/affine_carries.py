@@ -75,7 +75,7 @@ def scanned_factor(carry: Carry) -> tuple[str, Node] | None:
     if found is not None:
         return None if found[1] is None else ("add", found[1])
     scan = _begun(carry, {carry.load})
-    return scan and (_COMBINE[scan["kind"]], tile.reduce_sum(scan.args[0], 0))
+    return None if scan is None else (_COMBINE[scan["kind"]], tile.reduce_sum(scan.args[0], 0))
 
 
 def _begun(carry: Carry, loads: Set[Node]) -> Node | None:

@@ -12,8 +12,8 @@ def with_buffer_types(plan: KernelPlan) -> KernelPlan:
     """Buffers that only feed products hold the products' operand type.
 
     Of matrix products nothing is lost by rounding early. Inner products of two states (a decay's gradient has one), or
-    of vectors of which an input is one (a divisor's has one), add up as many rounded terms as these do, in float32. What
-    a walk adds to a product with its state meets a state that was rounded for that.
+    of vectors of which an input is one (a divisor's has one), add up as many rounded terms as these do, in float32.
+    What a walk adds to a product with its state meets a state that was rounded for that.
     """
     full = {name for k in (*plan.kernels, *plan.walks) for name in _read_in_full(k)}
     typed = tuple(b if b.name in full else replace(b, dtype="product") for b in plan.buffers)
@@ -26,8 +26,16 @@ def _read_in_full(kernel: Kernel) -> set[str]:
     used = _used_alone(nodes) | set(roots)
     rounding = {n for n in nodes if n.op == "transpose" or _rounds_operands(n) or (_pairs(n) and n not in used)}
     rounding |= {n for n in nodes if kernel.sequential and _adds_to_state_product(n)}
+    rounding |= _masked_for_products(nodes)
     operands = (a.args[0] if a.op == "transpose" else a for n in nodes if n not in rounding for a in n.args)
     return {a["name"] for a in (*operands, *roots) if _is_buffer(a)}
+
+
+def _masked_for_products(nodes: Iterable[Node]) -> set[Node]:
+    """The masks of levels that nothing but products reads."""
+    nodes = list(nodes)
+    others = {a for n in nodes if not _rounds_operands(n) for a in n.args}
+    return {n for n in nodes if n.op == "level_mask" and n not in others}
 
 
 def _used_alone(nodes: Iterable[Node]) -> set[Node]:

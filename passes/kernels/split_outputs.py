@@ -38,7 +38,7 @@ def _cut(outputs: tuple[Output, ...], axis: str, stored: Collection[Node]) -> Cu
     spread = tuple(o for o in outputs if axis in (o.result.rows, o.result.cols) and not _contracts(o.value, axis))
     rest = tuple(o for o in outputs if o not in spread)
     values = [o.value for o in rest]
-    gathered = _with_lines(_gathered(values, axis), values, stored)
+    gathered = _with_diagonals(_with_lines(_gathered(values, axis), values, stored), values)
     return Cut(axis, gathered, spread, rest) if rest and (gathered or spread) else None
 
 
@@ -95,6 +95,16 @@ def _with_lines(gathered: tuple[Node, ...], roots: list[Node], stored: Collectio
         return whole(only[0]) if fits and _keeps_elements(only[0], value, stored) else value
 
     return tuple(dict.fromkeys(map(whole, gathered)))
+
+
+def _with_diagonals(gathered: tuple[Node, ...], roots: list[Node]) -> tuple[Node, ...]:
+    """The same with the diagonals that something takes of the tiles, which otherwise feed products alone."""
+    own = set(gathered)
+    return (*gathered, *(n for n in walk(roots) if n.op == "sum" and n["axis"] == 1 and _masks_eye(n.args[0], own)))
+
+
+def _masks_eye(node: Node, tiles: Collection[Node]) -> bool:
+    return node.op == "mask" and node["kind"] == "eye" and node["fill"] == 0.0 and node.args[0] in tiles
 
 
 def _keeps_elements(node: Node, value: Node, stored: Collection[Node]) -> bool:

@@ -46,10 +46,10 @@ def walks(program: TileProgram, handed: Collection[str]) -> tuple[tuple[Kernel, 
 
 def _can_walk(program: TileProgram) -> bool:
     """Whether it is made of scans alone: columns that go their own ways, and results along the tokens or summed up."""
-    scans = [n for n in program.nodes() if n.op == "scan"]
+    found = {n.op for n in program.nodes()}
     plain = all(s.order in ("forward", "backward") and not s.exports and not s.each for s in program.scans)
     results = all(o.result.kind in (TOKEN, PARAM) for o in program.outputs)
-    return program.form == SCAN and bool(scans) and plain and results and not any(n.op == "dot" for n in program.nodes())
+    return program.form == SCAN and "scan" in found and "dot" not in found and plain and results
 
 
 def _walk(

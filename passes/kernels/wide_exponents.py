@@ -42,7 +42,7 @@ def _products(plan: KernelPlan) -> set[Node]:
     kernels = (*plan.kernels, *plan.walks)
     stored = [(s.target, s.value) for k in kernels for s in all_stores(k)]
     carried = [(c.name, n) for k in kernels for loop in k.loops for c in loop.scan.carries for n in (c.next, c.start)]
-    below = {CARRIED: carried, BUFFER: stored}
+    below: dict[str, list[tuple[str, Node | None]]] = {CARRIED: carried, BUFFER: [*stored]}
     stack = [n.args[0] for k in kernels for n in walk(k.roots()) if n.op == "exp"]
     found: set[Node] = set()
     while stack:

@@ -205,17 +205,17 @@ def cut_in_time(plan: KernelPlan, arrays: Arrays, chunk: int) -> KernelPlan:
 
 
 def joined_where_it_fits(plan: KernelPlan, sizes: Mapping[str, int], chunk: int, float32: bool) -> KernelPlan:
-    """The plan with one kernel for all results of a chunk, where a program of a GPU can hold what that takes.
+    """The plan whose results are each made from the start, where a program of a GPU can hold what that takes.
 
     `float32`: so are the operands of products, unless all dimensions are tiny.
     """
     from smir.backends.triton_gpu.facts import is_tiny
-    from smir.backends.triton_gpu.joining import fits_one_kernel
+    from smir.backends.triton_gpu.joining import fit_joined
     from smir.backends.triton_gpu.options import tile_elements
     from smir.passes.kernels.joined_outputs import with_joined_outputs
 
     joined = with_joined_outputs(plan)
-    fits = joined is not plan and fits_one_kernel(joined, tile_elements(sizes, chunk), float32 or is_tiny(sizes))
+    fits = joined is not plan and fit_joined(joined, tile_elements(sizes, chunk), float32 or is_tiny(sizes))
     return joined if fits else plan
 
 

@@ -8,6 +8,9 @@ from smir.ir.tile import level_dependent
 
 # The same elements under another shape or in another type, or none at all.
 FREE = frozenset({"const", "transpose", "broadcast", "widen", "narrow", "precise", "rounded"})
+# What a program of four warps keeps in registers, of 255 a thread, beside addresses and masks: measured with kernels
+# compiled for sm_90, of which larger ones spill.
+HELD_BY_FOUR_WARPS = 29 << 10
 PRODUCTS = frozenset({"dot", "pair_collect", "level_sum"})
 
 

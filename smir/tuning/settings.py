@@ -73,7 +73,7 @@ class Setting:
         from smir.passes.kernels.joined_outputs import with_joined_outputs
 
         known = {k.fingerprint: k.options for k in self.kernels}
-        kernels = (*plan.kernels, *plan.walks, *with_joined_outputs(plan).kernels[-1:])
+        kernels = (*plan.kernels, *plan.walks, *with_joined_outputs(plan).kernels)
         return {k.name: dict(known[fingerprint(k)]) for k in kernels if fingerprint(k) in known}
 
     def to_json(self) -> dict[str, Any]:

@@ -1,133 +1,29 @@
-"""Gradients through torch on the CPU: gradcheck, the golden vectors, and everything that autograd can ask of a call."""
+"""Gradients through torch on the CPU: everything that autograd can ask of a call."""
 
-from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pytest
 
 import smir
 from smir.backends.numpy_reference import plan_interpreter
-from smir.compilation import Compilation
-from smir.compiled import CompiledMixer
 from smir.derivatives import adjoint_plan
 from smir.ir.kernel import KernelPlan
 from smir.passes.gradients import saved_values
 from smir.passes.gradients.saved_values import KEPT, RECOMPUTED, UNUSED
-from smir.passes.stabilisation.stabilise import SUFFIX
-from smir.sampling import dimension_names, sample_states
-from tests.golden.rows import RUNS
-from tests.golden.vectors import load, relative_rms
+from tests.gradients.calls import (
+    EVERY_FORM,
+    assert_same,
+    compilation,
+    compiled,
+    gradients,
+    leaves,
+    loss,
+    sampled,
+    weighted,
+)
 
 torch = pytest.importorskip("torch")
-
-EVERY_FORM = ("gated_delta_rule", "rwkv6", "lion_s", "linear_attention_elu_norm")
-Tensors = dict[str, Any]
-
-
-@cache
-def compiled(name: str, form: str | None = "chunked", chunk: int | None = 16) -> CompiledMixer:
-    """A library mixer; all forms share one compilation."""
-    return CompiledMixer(compilation(name), form, None, chunk)
-
-
-@cache
-def compilation(name: str) -> Compilation:
-    return smir.compile(name).compilation
-
-
-def sampled(
-    name: str, B: int = 1, T: int = 21, H: int = 2, dtype: Any = torch.float64, sizes: Mapping[str, int] | None = None
-) -> tuple[Tensors, Tensors]:
-    """Arguments and initial states that require gradients."""
-    spec = compiled(name).spec
-    arrays, states = smir.sample(spec, B, T, H, sizes), sample_states(spec, B, H, sizes, seed=1)
-    return leaves(arrays, dtype), leaves(states, dtype)
-
-
-def leaves(arrays: Mapping[str, np.ndarray], dtype: Any = torch.float64) -> Tensors:
-    return {n: torch.from_numpy(a).to(dtype).clone().requires_grad_() for n, a in arrays.items()}
-
-
-def weighted(*results: Any) -> Any:
-    """A loss with another cotangent for every element."""
-    return sum((r * torch.linspace(-1, 2, r.numel(), dtype=r.dtype).view_as(r)).sum() for r in results)
-
-
-def loss(mixer: CompiledMixer, arrays: Tensors, states: Tensors | None = None) -> Any:
-    y, final = mixer(**arrays, state=states, return_state=True)
-    return weighted(y, *final.values())
-
-
-def gradients(mixer: CompiledMixer, arrays: Tensors, states: Tensors | None = None) -> list[Any]:
-    wanted = [t for t in (*arrays.values(), *(states or {}).values()) if t.requires_grad]
-    return list(torch.autograd.grad(loss(mixer, arrays, states), wanted))
-
-
-def assert_same(found: list[Any], expected: list[Any]) -> None:
-    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-
-
-def multiplied_out(final: Tensors) -> list[Any]:
-    """The states themselves. The mantissa of a scaled one is no function of the arguments by itself: its log is held
-    constant by gradients, and only the product of both doesn't depend on where the scale was put.
-    """
-    logs = {n: final[n + SUFFIX] for n in final if n + SUFFIX in final}
-    scales = {n: a.exp().view(*a.shape, *(1,) * (final[n].ndim - a.ndim)) for n, a in logs.items()}
-    return [a * scales.get(n, 1.0) for n, a in final.items() if n.removesuffix(SUFFIX) not in scales or n in scales]
-
-
-# ---- right ------------------------------------------------------------------------------------------------------
-
-
-def gradcheck(mixer: CompiledMixer, name: str, fast: bool) -> None:
-    """Output and final states, by all arguments and initial states."""
-    sizes = {n: 2 + 2 * i for i, n in enumerate(dimension_names(mixer.spec))}
-    arrays, states = sampled(name, T=5 if fast else 3, H=1, sizes=sizes)
-
-    def call(*tensors: Any) -> tuple[Any, ...]:
-        given = dict(zip((*arrays, *states), tensors, strict=True))
-        initial = {n: given.pop(n) for n in states}
-        y, final = mixer(**given, state=initial, return_state=True)
-        return (y, *multiplied_out(final))
-
-    assert torch.autograd.gradcheck(call, (*arrays.values(), *states.values()), fast_mode=fast, atol=1e-6)
-
-
-@pytest.mark.parametrize("fast", [True, pytest.param(False, marks=pytest.mark.full)], ids=["fast", "entries"])
-@pytest.mark.parametrize("name", smir.library_names())
-def test_gradcheck_of_the_library(name: str, fast: bool) -> None:
-    """Several chunks, the last one ragged, where there is a form that has some. In full runs entry by entry."""
-    form = next(f for f in ("chunked", "scan", None) if f is None or f in compilation(name).plans)
-    gradcheck(compiled(name, form, 2), name, fast)
-
-
-@pytest.mark.parametrize("name", smir.library_names())
-def test_gradcheck_of_the_form_that_a_call_chooses(name: str) -> None:
-    gradcheck(compiled(name, None, None), name, fast=True)
-
-
-@pytest.mark.parametrize("form", ["step", "quadratic"])
-@pytest.mark.parametrize("name", EVERY_FORM)
-def test_gradcheck_of_every_form(name: str, form: str) -> None:
-    gradcheck(compiled(name, form, 2), name, fast=False)
-
-
-@pytest.mark.parametrize("form", [pytest.param("step", marks=pytest.mark.full), "chunked", "quadratic"])
-@pytest.mark.parametrize(("name", "case"), RUNS)
-def test_golden_gradients(name: str, case: str, form: str) -> None:
-    golden = load(name, case)
-    arrays, states = leaves(golden.inputs), leaves(golden.initial)
-    y, final = compiled(name, form)(**arrays, state=states or None, return_state=True)
-    total = (y * torch.from_numpy(golden.dy)).sum()
-    for state, cotangent in golden.dfinal.items():
-        total = total + (final[state] * torch.from_numpy(cotangent)).sum()
-    total.backward()
-    found = {n: a.grad for n, a in arrays.items()} | {f"initial_state_{n}": s.grad for n, s in states.items()}
-    assert set(golden.gradients) <= set(found)
-    for argument, expected in golden.gradients.items():
-        assert relative_rms(found[argument].numpy(), expected) <= 1e-8, argument
 
 
 # ---- what a training call runs ----------------------------------------------------------------------------------

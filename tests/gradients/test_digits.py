@@ -9,6 +9,7 @@ import torch
 import smir
 from smir.backends.numpy_reference.plan_interpreter import run_results
 from smir.backends.numpy_reference.tile_ops import TILE_OPS
+from smir.backends.triton_gpu.precise import is_precise
 from smir.derivatives import adjoint_plan
 from smir.ir import tile
 from smir.ir.graph import Node, rebuild, walk
@@ -71,12 +72,19 @@ def rms(x: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(x))))
 
 
-@pytest.mark.parametrize(("name", "gradient"), [("linear_attention_elu_norm", "d_q"), ("mamba3", "d_theta")])
-def test_what_cancels_keeps_the_digits_of_bfloat16(name: str, gradient: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A normaliser's queries, and an angle, whose gradient is a sum over tokens."""
+@pytest.mark.parametrize(("name", "gradient", "seed"), [
+    ("linear_attention_elu_norm", "d_q", 3),
+    ("mamba3", "d_theta", 3),
+    ("abc", "d_q", 10),
+    ("abc", "d_k", 11),
+])  # fmt: skip
+def test_what_cancels_keeps_the_digits_of_bfloat16(
+    name: str, gradient: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A normaliser's queries; an angle, whose gradient is a sum over tokens; slots that hold nearly the same."""
     mixer = smir.compile(name)
     plan = adjoint_plan(mixer.compilation, CHUNKED, frozenset({gradient.removeprefix("d_")}))
-    exact = sample(mixer.spec, 1, TOKENS, 1, common_sizes(mixer.spec, SIZE), seed=3)
+    exact = sample(mixer.spec, 1, TOKENS, 1, common_sizes(mixer.spec, SIZE), seed=seed)
     dims = [d.size(common_sizes(mixer.spec, SIZE)) for d in mixer.spec.output_dims]
     exact["d_y"] = np.random.default_rng(0).standard_normal((1, TOKENS, 1, *dims))
     given = {n: nearest(x) for n, x in exact.items()}
@@ -131,3 +139,23 @@ def test_both_sides_are_linear_in_the_queries() -> None:
 def test_scaling_the_queries_changes_these(above: Node, below: Node) -> None:
     """A bound, a constant, squares, scores of queries with queries, other rows, rows that read earlier ones."""
     assert shared_rows(p("div", above, below)) is None
+
+
+# ---- which averages -----------------------------------------------------------------------------------------------
+
+
+def precise_sides(name: str) -> list[tuple[str, str, str]]:
+    """Of the products with a precise side in a mixer's gradients: rows, columns and which sides."""
+    plan = adjoint_plan(smir.compile(name).compilation, CHUNKED, frozenset({"q", "k", "s"}))
+    products = {n for k in plan.kernels for n in walk(k.roots()) if n.op == "dot"}
+    found = {n: "".join("lr"[i] for i, a in enumerate(n.args) if is_precise(a)) for n in products}
+    return sorted({(n.type.rows, n.type.cols, sides) for n, sides in found.items() if sides})
+
+
+def test_shares_of_slots_that_a_softmax_weighs_are_precise() -> None:
+    """Where the product keeps the slots, the shares alone; where it contracts them, both sides."""
+    assert precise_sides("abc") == [(CHUNK, CHUNK, "lr"), (CHUNK, "M", "r")]
+
+
+def test_slots_that_hold_sums_are_left() -> None:
+    assert precise_sides("gsa") == []

@@ -14,7 +14,7 @@ from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
 from smir.sampling import dimension_names, sample_states
 from smir.torch_side.second_derivatives import second_plan
-from tests.gradients.test_autograd import assert_same, compilation, compiled, leaves, multiplied_out, sampled, weighted
+from tests.gradients.calls import assert_same, compilation, compiled, leaves, multiplied_out, sampled, weighted
 
 torch = pytest.importorskip("torch")
 

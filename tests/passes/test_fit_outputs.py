@@ -122,8 +122,8 @@ def test_results_of_too_large_a_kernel_are_divided() -> None:
 
 @pytest.mark.parametrize("name", LARGE)
 def test_backward_kernels_of_the_library_fit(name: str) -> None:
-    """Every result is written once, and no kernel after the last loop over chunks holds more than a program can, or much
-    more than that where its results share most of their work."""
+    """Every result is written once, and no kernel after the last loop over chunks holds more than a program can, or
+    much more than that where its results share most of their work."""
     plan = backward(name)
     stores = [s for k in plan.kernels for s in k.stores]
     within = [s for k in plan.kernels for x in k.loops for s in x.stores]

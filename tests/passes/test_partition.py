@@ -32,10 +32,10 @@ CHUNKED_KERNELS = {
     "lion_s_norm": [PREP] + [CARRY] * 3 + [PREP, CARRY],
     "delta_rule": [PREP, CARRY],
     "gated_delta_rule": [PREP, CARRY],
-    # and so have those that are inverted
-    "kda": [PREP] * 3 + [CARRY],
-    "dplr": [PREP] * 5 + [CARRY],
-    "rwkv7": [PREP] * 5 + [CARRY],
+    # and so have those that are inverted, and what has the axis of keys, or that of values
+    "kda": [PREP] * 4 + [CARRY],
+    "dplr": [PREP] * 6 + [CARRY],
+    "rwkv7": [PREP] * 6 + [CARRY],
 }
 ERASING = ["delta_rule", "gated_delta_rule", "kda", "dplr", "rwkv7"]
 PLAIN = ["linear_attention", "retnet", "scalar_decay", "mamba2_ssd", "gla", "hgrn2", "rwkv6"]

@@ -8,12 +8,15 @@ import pytest
 
 import smir
 from smir.backends.numpy_reference.plan_interpreter import run_results
+from smir.derivatives import training_plan
 from smir.errors import IRError
-from smir.ir.kernel import GIVEN, OWN, SAVED, KernelPlan
+from smir.ir.graph import walk
+from smir.ir.kernel import GIVEN, GRID, OWN, SAVED, KernelPlan
 from smir.ir.parser import parse_ir
 from smir.ir.printer import print_ir
+from smir.ir.tile import CHUNK
 from smir.ir.verifier import verify
-from smir.passes.gradients.saved_values import TrainingPlan
+from smir.passes.gradients.saved_values import KEPT, TrainingPlan
 
 
 def training() -> TrainingPlan:
@@ -30,9 +33,24 @@ def test_both_plans_have_a_text(name: str) -> None:
 
 def test_the_owners_stand_in_the_text() -> None:
     plan = training()
-    assert "buffer S_before : K x V chunk float32 saved" in print_ir(plan.forward)
-    assert "buffer saved_S_before : K x V chunk float32 given" in print_ir(plan.backward)
+    assert "buffer S_before : K x V chunk product saved" in print_ir(plan.forward)
+    assert "buffer saved_S_before : K x V chunk product given" in print_ir(plan.backward)
     assert "buffer d_S_new : @C x V chunk product own" in print_ir(plan.backward)
+
+
+@pytest.mark.parametrize("name", ["delta_rule", "gated_delta_rule"])
+def test_a_walk_back_through_an_erase_starts_from_what_is_kept(name: str) -> None:
+    """Scores, the inverse, and the erase's coefficient: its blocks would make each of them again. Operands that all
+    blocks have in common are loaded, and rows are scaled where the blocks are."""
+    done = smir.compile(name).compilation
+    plan = training_plan(done, "chunked", frozenset(d.name for d in done.spec.declarations))
+    kept = [(v.rows, v.cols) for v in plan.values if v.decision == KEPT]
+    assert kept.count((CHUNK, CHUNK)) == 2 and (CHUNK, "K") in kept
+    first = plan.backward.kernels[0]
+    assert first.sequential and first.role("V") == GRID
+    products = [n for n in walk(first.roots()) if n.op == "dot"]
+    lefts = [n.args[0].args[0] if n.args[0].op == "transpose" else n.args[0] for n in products]
+    assert len(products) == 4 and all(n.op == "load" for n in lefts)
 
 
 def given_twice(plan: TrainingPlan) -> KernelPlan:

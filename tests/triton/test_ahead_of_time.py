@@ -1,5 +1,7 @@
 """Every kernel compiles for the GPUs that count, within what a program may take of one. No GPU is needed."""
 
+from typing import Any
+
 import pytest
 
 import smir
@@ -102,7 +104,18 @@ def test_backward_kernels_on_other_targets(compiled: Submit, name: str, target: 
 @pytest.mark.full
 @pytest.mark.parametrize(("name", "form"), LIBRARY)
 def test_library_in_float32(compiled: Submit, name: str, form: str) -> None:
-    assert compiled(resources, name, form, "sm_90", 128, "float32", None).result()
+    assert_uses_registers(compiled(resources, name, form, "sm_90", 128, "float32", None).result())
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", ["linear_attention", "lion_lit_norm", "mlstm"])
+def test_backward_kernels_in_float32(compiled: Submit, name: str) -> None:
+    assert_uses_registers(compiled(backward_resources, name, "chunked", "sm_90", 128, "float32", None).result())
+
+
+def assert_uses_registers(rows: list[tuple[Any, ...]]) -> None:
+    """What spills has the registers of a multiprocessor, or 255 a thread."""
+    assert rows and not [row for row in rows if row[3] and row[2] < min(255, (64 << 10) // (32 * row[4]))], rows
 
 
 @pytest.mark.slow

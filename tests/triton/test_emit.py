@@ -34,7 +34,7 @@ def plan_of(value: Node, name: str = "k", kernel: str = "output") -> KernelPlan:
 
 def test_one_file_per_kernel_and_a_launcher() -> None:
     printed = sources("delta_rule")
-    assert set(printed) == {*PARTS, "level_tiles.py", "level_weights.py", "prep_output.py", "carry_S.py"}
+    assert set(printed) == {*PARTS, "inverses.py", "prep_output.py", "carry_S.py"}
     for name, text in printed.items():
         ast.parse(text, name)
 
@@ -80,15 +80,15 @@ def test_masks_are_left_out_where_sizes_are_exact() -> None:
 
 
 def test_all_levels_share_one_run_time_loop() -> None:
-    text = sources("dplr")["prep_output.py"]
+    text = sources("dplr")["prep_output_tiles.py"]
     assert text.count("for level in range(LEVELS):") == 1
-    assert text.count("weighted_level_product(") == 2 and text.count("= pair_distance(") == 1
+    assert text.count("weighted_level_product(") == 1 and text.count("= pair_distance(") == 1
 
 
 def test_a_read_before_the_update_needs_one_distance() -> None:
     """Keys' distances are the same for exclusive queries, so that both share the queries' weights."""
     text = sources("rwkv6")["shared.py"]
-    assert text.count("= pair_distance(") == 1 and "suffix, clamped_w, level, PARTS=PARTS)" in text
+    assert text.count("= pair_distance(") == 1 and "suffix, clamped_w, level, PARTS=parts_of_w)" in text
 
 
 def test_gradients_of_a_mixed_tile_are_weighted_once() -> None:

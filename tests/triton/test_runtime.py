@@ -10,12 +10,13 @@ import torch
 
 import smir
 from smir.backends.triton_gpu.cache import content_hash, import_package, write_package
-from smir.backends.triton_gpu.options import default_chunk, default_options
+from smir.backends.triton_gpu.options import default_chunk, default_options, with_registers
 from smir.backends.triton_gpu.padding import COLS, PaddingOf
 from smir.backends.triton_gpu.runtime import run_triton
 from smir.derivatives import training_plan
 from smir.errors import BackendError
 from smir.ir import tile
+from smir.ir.graph import walk
 from smir.ir.kernel import KernelPlan
 from smir.ir.tile import CHUNK
 
@@ -66,6 +67,17 @@ def test_options_are_deterministic_and_follow_sizes() -> None:
     backward = default_options(training_plan(smir.compile("kda").compilation, "chunked", wanted).backward)
     assert backward["gather"]["num_warps"] == 8, "the results fill the registers of four warps"
     assert backward["output"]["BLOCK_K"] == 32, "more is alive at once than registers hold"
+
+
+def test_float32_products_may_have_all_registers() -> None:
+    """As many as so many warps have room for; nobody else says how many, and AMD's compiler isn't asked."""
+    forward, sizes = plan("linear_attention"), {"K": 128, "V": 128}
+    products = [k.name for k in forward.kernels if any(n.op == "dot" for n in walk(k.roots()))]
+    found = default_options(forward, sizes, float32=True)
+    assert products and all(found[name]["maxnreg"] == 255 for name in products)
+    assert with_registers({**found[products[0]], "num_warps": 16})["maxnreg"] == 128
+    for others in (default_options(forward, sizes), default_options(forward, sizes, float32=True, lanes=64)):
+        assert not any("maxnreg" in chosen for chosen in others.values())
 
 
 def test_states_with_a_whole_axis_get_narrow_blocks() -> None:

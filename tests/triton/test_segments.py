@@ -22,9 +22,7 @@ def arrays(name: str, B: int, T: int, H: int, size: int = 128) -> Mapping[str, A
             for d in spec.inputs}  # fmt: skip
 
 
-def prepared(
-    name: str, given: Mapping[str, Any], form: str = "chunked", chunk: int = CHUNK, **options: Any
-) -> Launch:
+def prepared(name: str, given: Mapping[str, Any], form: str = "chunked", chunk: int = CHUNK, **options: Any) -> Launch:
     plan = smir.compile(name).compilation.plans[form]
     found = find_backend("triton").prepare(plan, given, chunk, options)
     assert isinstance(found, Launch)

@@ -11,6 +11,7 @@ from smir.backends.numpy_reference.plan_interpreter import run_plan, run_results
 from smir.calls.execution import joined_where_it_fits
 from smir.derivatives import adjoint_plan, training_plan
 from smir.ir.kernel import KernelPlan
+from smir.passes.kernels.joined_outputs import with_joined_outputs
 from smir.passes.kernels.time_segments import with_segments
 from smir.sampling import common_sizes, sample, sample_states
 
@@ -18,7 +19,7 @@ from smir.sampling import common_sizes, sample, sample_states
 @dataclass(frozen=True)
 class Case:
     """One run: `sizes` by dimension name, `chunk` tokens a chunk, given or declared initial states; `segments`: walks
-    are cut into segments of time."""
+    are cut into segments of time; `joined`: results are made from the start where there are several."""
 
     sizes: tuple[tuple[str, int], ...] = ()
     T: int = 37
@@ -28,10 +29,11 @@ class Case:
     B: int = 1
     H: int = 2
     segments: bool = False
+    joined: bool = False
 
     def plan(self, plan: KernelPlan) -> KernelPlan:
         """The plan that the kernels are printed from; raises AssertionError where there is nothing to cut."""
-        walked = plan.walked
+        walked = with_joined_outputs(plan.walked) if self.joined else plan.walked
         if not self.segments:
             return walked
         cut = with_segments(walked)
