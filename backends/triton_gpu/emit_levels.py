@@ -16,6 +16,9 @@ from smir.ir.tile import CARRIED, TOKEN, level_dependent
 if TYPE_CHECKING:
     from smir.backends.triton_gpu.emit_tiles import TilePrinter
 
+# Inputs that a loop for scores keeps in the layout of products' results.
+MOST_LAID_OUT = 2
+
 
 @dataclass(frozen=True)
 class Distance:
@@ -211,12 +214,17 @@ def print_level_sums(p: "TilePrinter") -> None:
 
 
 def laid_out_leaves(roots: Iterable[Node]) -> set[Node]:
-    """The finite inputs of which rows are picked at each level for scores."""
-    masked = [n for n in walk(roots) if n.op == "level_mask"]
-    picked = [o for n in masked for o in (level_operands(n) or ())[:2]]
+    """The inputs of which rows are picked at each level for scores; none where there are more than registers hold
+    twice, as beside gradients. What an exponent is made of may be infinite, which no product with zeros leaves alone.
+    """
+    operands = [level_operands(n) for n in walk(roots) if n.op == "level_mask"]
+    picked = [o for found in operands if found and found[0] is not found[1] for o in found[:2]]
     if any(n.op == "pair_collect" for n in walk(roots)):
         return set()
-    return {n for n in walk(picked) if n.op == "load" and n["kind"] == TOKEN and n.type in [o.type for o in picked]}
+    shapes, exponents = [o.type for o in picked], set(walk(e for e in walk(picked) if e.op == "exp"))
+    loads = (n for n in walk(picked) if n.op == "load" and n["kind"] == TOKEN and n.type in shapes)
+    leaves = {n for n in loads if n not in exponents}
+    return leaves if len(leaves) <= MOST_LAID_OUT else set()
 
 
 def level_operands(masked: Node) -> tuple[Node, Node, Node | None] | None:

@@ -74,7 +74,7 @@ class TilePrinter:
         self.uses = Counter(a for n in walk(self.roots) for a in n.args)
         self.uses.update(self.roots)
         self.raw = set(self._product_loads())
-        self.laid_out = {n for n in laid_out_leaves(self.roots) if not frame.is_endless(n)}
+        self.laid_out = laid_out_leaves(self.roots)
         self.reads_levels = any(n.op in LEVEL_OPS for n in walk(self.roots))
         self._depth = 0
         # A product that leads to another one is held twice by eight warps, and so is what is made of it: in kernels

@@ -1,6 +1,5 @@
 """The frame around a kernel's arithmetic: index variables, addresses and masks of every tile it reads or writes."""
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -24,7 +23,6 @@ from smir.backends.triton_gpu.symbols import BUFFER as BUFFER_SYMBOL
 from smir.backends.triton_gpu.symbols import FINAL, INITIAL, INPUT, OUTPUT, symbols, tensors
 from smir.errors import IRError
 from smir.ir.graph import Node, walk
-from smir.ir.interval import REAL
 from smir.ir.kernel import GRID, PER_CHUNK, PER_SEGMENT, PER_SEQUENCE, PER_SPLIT, PER_TOKEN, Buffer, Kernel, KernelPlan
 from smir.ir.tile import (
     BUFFER,
@@ -233,8 +231,8 @@ class Frame:
         return f"tl.store({address}, {value}" + (f", mask={masks})" if masks else ")")
 
     def _own_of_pair(self, buffer: Buffer) -> tuple[str, str]:
-        """For which of its own chunks, from its first one on, a program reads a number of two chunks, and where there is
-        one. What lies between its rows and a visited chunk is that of the nearest, what is beyond that of the farthest.
+        """For which of its own chunks, from its first one on, a program reads a number of two chunks, and where there
+        is one. What lies between its rows and a visited chunk is that of the nearest, what is beyond of the farthest.
         """
         if not self.spans:
             return "", ""
@@ -288,11 +286,6 @@ class Frame:
     def buffer_pointer(self, name: str) -> str:
         """The parameter that points to a buffer."""
         return self._pointer(BUFFER_SYMBOL, name)
-
-    def is_endless(self, leaf: Node) -> bool:
-        """Whether an input may hold infinite numbers."""
-        found = next((x.range for x in self.plan.leaves if x.name == leaf["name"]), REAL)
-        return found != REAL and (math.isinf(found.lo) or math.isinf(found.hi))
 
     def input_pointer(self, name: str) -> str:
         """The pointer parameter of an input that has been loaded."""

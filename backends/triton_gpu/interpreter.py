@@ -39,7 +39,8 @@ def prepare_interpreter() -> None:
 def _prepare_bfloat16(interpreter: Any) -> None:
     import triton.language as tl
 
-    convert, multiply = interpreter._convert_float, interpreter.InterpreterBuilder.create_dot
+    convert, builder = interpreter._convert_float, interpreter.InterpreterBuilder
+    cast, multiply = builder.cast_impl, builder.create_dot
 
     def converted(data: Any, source: Any, target: Any, rounding: Any) -> Any:
         if (source, target) == (tl.bfloat16, tl.float32):
@@ -47,6 +48,15 @@ def _prepare_bfloat16(interpreter: Any) -> None:
         if (source, target) == (tl.float32, tl.bfloat16):
             return rounded(data)
         return convert(data, source, target, rounding)
+
+    def casted(self: Any, source: Any, target: Any) -> Any:
+        """What becomes bfloat16, truths too, and what it becomes, are numbers, not bit patterns."""
+        kinds = {source.dtype.scalar, target.scalar}
+        if tl.bfloat16 not in kinds or kinds <= {tl.bfloat16, tl.float32}:
+            return cast(self, source, target)
+        if target.scalar == tl.bfloat16:
+            return interpreter.TensorHandle(rounded(source.data), tl.bfloat16)
+        return cast(self, interpreter.TensorHandle(widened(source.data), tl.float32), target)
 
     def wide(handle: Any) -> Any:
         is_short = handle.dtype.scalar == tl.bfloat16
@@ -56,7 +66,7 @@ def _prepare_bfloat16(interpreter: Any) -> None:
         return multiply(self, wide(a), wide(b), *rest)
 
     interpreter._convert_float = converted
-    interpreter.InterpreterBuilder.create_dot = product
+    builder.cast_impl, builder.create_dot = casted, product
 
 
 def _scanned(ops: Any, inputs: Any) -> list[Any]:

@@ -13,7 +13,7 @@ from smir.ir.convolution import CONVOLUTION
 from smir.ir.kernel import KernelPlan
 from smir.ir.mixer import Mixer
 from smir.ir.segment import FILLED, POSITION
-from smir.ir.sizes import CU_SEQLENS, TIME_NAME
+from smir.ir.sizes import TIME_NAME
 from smir.ir.tile import PAST
 from smir.ir.tile_program import OUTPUT, STEP
 
@@ -193,9 +193,8 @@ def cut_in_time(plan: KernelPlan, arrays: Arrays, chunk: int) -> KernelPlan:
     from smir.backends.triton_gpu.runtime import is_starving, product_type, sizes_of
 
     plan = joined_where_it_fits(plan, sizes_of(plan, arrays), chunk, product_type(plan, arrays).itemsize == 4)
-    if CU_SEQLENS in arrays:
-        return plan
     walked = plan.walked if chunk <= LONGEST_WALKED else plan
+    # packed sequences, too, are walked as each of them alone is
     if not is_starving(walked, arrays, chunk):
         return walked
     from smir.passes.kernels.time_segments import with_segments

@@ -18,7 +18,7 @@ WIDE_WINDOW = """mixer m
   input v: V
   y = softmax(q @ k.T, window(w)) @ v
 """
-HERE = ["forgetting_attention", "decays both ways"]
+HERE = ["forgetting_attention"]
 
 
 def source(name: str) -> str:
