@@ -112,6 +112,16 @@ def table(records: Iterable[Resources]) -> list[tuple[str, ...]]:
 # ---- recording --------------------------------------------------------------------------------------------------
 
 
+def launch_options(plan: KernelPlan, workload: Workload, target: str) -> Options:
+    """Those that the workload gives, and for the plan's other kernels what the rule says."""
+    sizes = _axis_sizes(plan, workload)
+    float32 = _product_type(plan, workload, sizes) == "float32"
+    chunk = workload.chunk or default_chunk(sizes, float32, plan.form, SHARED_LIMIT.get(target))
+    span = 1 if workload.packed else span_of(plan, sizes, workload.time, chunk, float32)
+    rule = default_options(plan, sizes, chunk, float32, 64 if target.startswith("gfx") else 32, span)
+    return {**rule, **(workload.options or {})}
+
+
 def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list[tuple[str, Any, dict[str, Any]]]:
     """(kernel name, jitted function, launch keywords) of every launch that the plan would make."""
     import torch
@@ -129,8 +139,7 @@ def recorded_launches(plan: KernelPlan, workload: Workload, target: str) -> list
     function, launches = recorded(launch, [k.name for k in plan.kernels], runs=False, SHORT_INVERSE=inverse)
     span = 1 if workload.packed else span_of(plan, sizes, workload.time, chunk, float32)
     keywords |= {SPAN: span} if has_spans(plan) and not workload.packed else {}
-    defaults = default_options(plan, sizes, chunk, float32, 64 if target.startswith("gfx") else 32, span)
-    options = {**defaults, **(workload.options or {})}
+    options = launch_options(plan, workload, target)
     keywords |= _meta_given(plan, workload, sizes, keywords.get("chunk", 1), span)
     if workload.packed:
         bounds = torch.empty(workload.batch + 1, dtype=torch.int32, device="meta")

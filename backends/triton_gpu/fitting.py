@@ -45,10 +45,10 @@ def fit(
 
 
 def narrower(options: dict[str, int]) -> dict[str, int] | None:
-    """The options that take the next smaller share of memory: loads that aren't overlapped, then half the widest
-    block; None below the smallest."""
+    """The options that take the next smaller share of memory: fewer loads that overlap, then half the widest block;
+    None below the smallest."""
     if options["num_stages"] > 1:
-        return {**options, "num_stages": 1}
+        return {**options, "num_stages": options["num_stages"] - 1}
     widest = max((name for name in options if name.startswith(BLOCK)), key=lambda name: options[name], default=None)
     if widest is None or options[widest] <= SMALLEST_BLOCK:
         return None

@@ -6,16 +6,16 @@ from collections.abc import Mapping
 HELPERS: Mapping[str, tuple[str, ...]] = {
     "tiles": tuple(
         (
-            "add_to_edge cross_pairs edge_row exp exp_of_product finite fold_inner fold_outer inner_product larger logaddexp place_row precise_product rotate "
-            "running_sum running_sum_column running_sum_transposed scan_columns_back scan_rows scanned_sum segment_sum "
-            "shift_columns shift_rows sigmoid smaller spread_inner spread_outer tanh turn_pairs valid_rows wide_product "
-            "widen"
+            "add_to_edge cross_pairs edge_row exp exp_of_product finite fold_inner fold_outer inner_product larger "
+            "logaddexp place_row precise_product rotate running_sum running_sum_column running_sum_transposed "
+            "scan_columns_back scan_rows scanned_sum segment_sum shift_columns shift_rows sigmoid smaller "
+            "spread_inner spread_outer tanh turn_pairs valid_rows wide_product widen"
         ).split()
     ),
     "level_tiles": tuple(
         (
-            "laid_out level_mask level_product level_rows level_running_sum mirrored next_level pair_collect pair_distance "
-            "pick_rows precise_level_product same_pair weighted_level_product"
+            "laid_out level_mask level_product level_rows level_running_sum mirrored next_level pair_collect "
+            "pair_distance pick_rows precise_level_product same_pair weighted_level_product"
         ).split()
     ),
     "inverses": ("unit_inverse",),

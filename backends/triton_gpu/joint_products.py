@@ -81,7 +81,7 @@ def joint_products(roots: Iterable[Node]) -> Iterator[JointProduct]:
 
 
 def _untransposed(turned: Node, reverse: bool) -> Node | None:
-    """The tile that this one is the transpose of; of two products that are each other's, the one of the first queries."""
+    """The tile that this one is the transpose of; of two products that are each other's, the first queries' one."""
     if turned.op == "transpose":
         return turned.args[0]
     made_once = turned.op == "dot" and turned not in level_dependent(turned)

@@ -67,9 +67,7 @@ def _spanning(plan: KernelPlan, kernel: Kernel) -> Kernel | None:
     if any(Tile(ONE, ONE) != s.value.type for loop in kernel.loops for s in loop.stores):
         return None
     try:
-        made = tuple(
-            Loop(replace(x.scan, carries=tuple(map(_carry, x.scan.carries))), x.stores) for x in kernel.loops
-        )
+        made = tuple(Loop(replace(x.scan, carries=tuple(map(_carry, x.scan.carries))), x.stores) for x in kernel.loops)
         return replace(kernel, loops=made, stores=tuple(replace(s, value=_own(s.value)) for s in kernel.stores))
     except IRError:
         return None

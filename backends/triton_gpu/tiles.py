@@ -61,7 +61,7 @@ def precise_product(a, b, PRODUCT: tl.constexpr, PRECISION: tl.constexpr):
 @triton.jit
 def wide_product(a, b, WIDE: tl.constexpr, PRECISION: tl.constexpr):
     """`a @ b`, where wide numbers are float64, in float64."""
-    if WIDE == tl.float64:  # noqa: SIM300
+    if WIDE == tl.float64:  # noqa: SIM108, SIM300
         total = tl.dot(a.to(WIDE), b.to(WIDE))
     else:
         total = tl.dot(a, b, input_precision=PRECISION)

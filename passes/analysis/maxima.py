@@ -63,8 +63,16 @@ def _dominates(top: Node, terms: Terms) -> bool:
 
 
 def _covers(value: Node, terms: Terms) -> bool:
+    """Whether the terms are the value, or one of those that a maximum in it is taken over and all else in it."""
     own = _terms(value)
     if own == terms:
         return True
-    tops = [n for n, c in own.items() if len(own) == 1 and c == 1.0 and _is_top(n)]
-    return any(_dominates(top, terms) for top in tops)
+    tops = [n for n, c in own.items() if c == 1.0 and _is_top(n)]
+    return any(_dominates(top, _without(terms, own, top)) for top in tops)
+
+
+def _without(terms: Terms, own: Terms, top: Node) -> Terms:
+    """The terms less those beside the top."""
+    beside = {n: c for n, c in own.items() if n is not top}
+    rest = {n: terms.get(n, 0.0) - beside.get(n, 0.0) for n in {**terms, **beside}}
+    return {n: c for n, c in rest.items() if c}

@@ -347,7 +347,8 @@ def _prep(b: _Builder, nexts: list[Node], unready: Set[Node]) -> None:
         later = [o.value for o in b.program.outputs]
         tiles = on_the_way(chosen, later, {*b.stored, *inner}, is_dear_tile)
         inner |= {n: f"{name}_inner_{i}" for i, n in enumerate(tiles)}
-        columns = columns_on_the_way(chosen, later, {*b.stored, *inner})
+        # walks in time make results without kernels of their own, which keep nothing
+        columns = columns_on_the_way(chosen, later, {*b.stored, *inner}) if b.program.form == CHUNKED else []
         inner |= {n: f"{name}_column_{i}" for i, n in enumerate(columns)}
         named = {**inner, **{v: f"{name}_value_{i}" for i, v in enumerate(chosen)}}
         outputs = tuple(Output.of(called, v) for v, called in named.items())

@@ -49,7 +49,8 @@ class Carry:
 @dataclass(frozen=True)
 class Scan:
     """A loop over chunks: `forward` / `backward` over all, or, in the quadratic form, over the chunks `earlier`
-    (`later`) than the current one (`itself`: that one alone), or over the chunks of the `past` before the segment, nearest first.
+    (`later`) than the current one (`itself`: that one alone), or over the chunks of the `past` before the segment,
+    nearest first.
     What a kernel of a scan over the past exports may be of one part of it, if another scan visits all parts (`splits`).
 
     `exports` are values that a scan hands over per chunk to later scans and to the output, which read them as

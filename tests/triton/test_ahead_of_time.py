@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 import smir
-from smir.backends.triton_gpu.ahead_of_time import Resources, table
+from smir.backends.triton_gpu.ahead_of_time import STACK_LIMIT, Resources, table
 from smir.errors import BackendError
 from tests.triton.classes import LIBRARY, forms, marked
 from tests.triton.conftest import Submit
@@ -19,6 +19,9 @@ OWN = [(name, form) for name, text in SPECS.items() for form in forms(text)]
 FIRST = {name: next(f for f in ("chunked", "step") if (name, f) in OWN) for name in SPECS}
 # Elements that a kernel holds at one time by the model, from which on it is compiled in every run.
 RISKY = 84 << 10
+# Bytes of stack beyond the bound, which docs/verification.md names: an output that is divided no further, and one whose
+# parts together took longer than it does with what it spills.
+KNOWN_STACK = {"mamba3": 1504, "rwkv7": 1208}
 
 
 def assert_fits(rows: list[tuple[object, ...]]) -> None:
@@ -60,7 +63,8 @@ def test_backward_kernels_that_hold_much(compiled: Submit, name: str) -> None:
     """Of all forms, those that are beyond the bounds first if any are."""
     for form in forms(name):
         rows = compiled(backward_resources, name, form, "sm_90", 128, "bfloat16", None, RISKY).result()
-        assert all(within for *_, within in rows), rows
+        most = KNOWN_STACK.get(name, STACK_LIMIT)
+        assert all(within or stack <= most for _, _, _, stack, _, within in rows), rows
 
 
 @pytest.mark.full

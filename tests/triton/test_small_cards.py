@@ -9,7 +9,7 @@ from smir.backends.triton_gpu.options import default_chunk
 from smir.errors import BackendError
 from tests.triton.classes import LIBRARY
 from tests.triton.conftest import Submit
-from tests.triton.work import backward_resources, resources, step_without_memory
+from tests.triton.work import fitted, step_without_memory
 
 KIB = 1024
 AMPERE, TURING = 99 * KIB, 64 * KIB
@@ -26,7 +26,7 @@ def test_chunks_are_shorter_where_shared_memory_is_small() -> None:
 
 
 def test_blocks_get_narrower_until_a_kernel_fits() -> None:
-    """One after the other: no overlapped loads, then half the widest block."""
+    """One after the other: fewer overlapped loads, then half the widest block."""
     options, seen = {"large": dict(OPTIONS), "small": dict(OPTIONS)}, []
 
     def sizes() -> dict[str, int]:
@@ -74,16 +74,16 @@ def test_nothing_is_launched_before_all_kernels_fit(monkeypatch: pytest.MonkeyPa
     ("name", "form"), [case if case in SOME else pytest.param(*case, marks=pytest.mark.full) for case in LIBRARY]
 )
 def test_common_heads_fit_a_small_card(compiled: Submit, name: str, form: str) -> None:
-    rows = compiled(resources, name, form, "sm_86", 128, "bfloat16", None).result()
-    assert rows and max(shared for _, shared, *_ in rows) <= AMPERE, rows
+    found = compiled(fitted, name, form, "sm_86", AMPERE, False).result()
+    assert found and max(found.values()) <= AMPERE, found
 
 
 @pytest.mark.full
 @pytest.mark.parametrize("name", ["scalar_decay", "gla", "delta_rule", "kda", "gated_delta_rule", "softmax_causal"])
 def test_training_with_common_heads_fits_a_small_card(compiled: Submit, name: str) -> None:
     form = "quadratic" if name.startswith("softmax") else "chunked"
-    rows = compiled(backward_resources, name, form, "sm_86", 128, "bfloat16", None).result()
-    assert rows and max(shared for _, shared, *_ in rows) <= AMPERE, rows
+    found = compiled(fitted, name, form, "sm_86", AMPERE, True).result()
+    assert found and max(found.values()) <= AMPERE, found
 
 
 @pytest.mark.parametrize("name", ["gated_delta_rule"])

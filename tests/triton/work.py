@@ -1,7 +1,7 @@
 """What runs in the processes of `conftest`: kernels against numpy, forward and backward, and compilations."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -211,6 +211,30 @@ def _compiled(
     chosen = [name for name, count in alive_elements(plan, workload).items() if count >= most]
     found = compile_plan(plan, target, workload, only=chosen) if chosen else []
     return [(r.kernel, r.shared, r.registers, r.stack, r.num_warps, r.within_limits) for r in found]
+
+
+def fitted(spec: str, form: str, target: str, limit: int, backward: bool) -> dict[str, int]:
+    """Shared bytes of a form's kernels, or of those of all its gradients, once they are made to fit, as a call does."""
+    from smir.backends.triton_gpu.ahead_of_time import Workload, compile_plan, launch_options
+    from smir.backends.triton_gpu.fitting import fit
+
+    mixer = smir.compile(spec)
+    plan = mixer.compilation.plans[form]
+    if backward:
+        plan = training_plan(mixer.compilation, form, frozenset(d.name for d in mixer.spec.declarations)).backward
+    workload, found = Workload(common_sizes(mixer.spec, 128), "bfloat16"), dict[str, int]()
+    options = {name: dict(own) for name, own in launch_options(plan.walked, workload, target).items()}
+    tried: dict[str, dict[str, int]] = {}
+
+    def compiled() -> dict[str, int]:
+        changed = [name for name in options if tried.get(name) != options[name]]
+        given = replace(workload, options=options)
+        found.update({r.kernel: r.shared for r in compile_plan(plan.walked, target, given, only=changed)})
+        tried.update({name: dict(options[name]) for name in changed})
+        return found
+
+    fit(compiled, options, limit, 64)
+    return found
 
 
 def exchanges(spec: str, target: str, size: int) -> dict[str, int]:
