@@ -58,7 +58,7 @@ def _reading(kernel: Kernel, made: list[Store]) -> list[Kernel]:
     rest = [replace(s, value=substitute(s.value, loads)) for s in kernel.stores if s not in made]
     axes = {s: frozenset({s.value.type.rows, s.value.type.cols} - {CHUNK, ONE}) for s in rest}
     by_axis = [[s for s in rest if axes[s] == found] for found in dict.fromkeys(axes.values())]
-    kernels = [_kernel(f"{kernel.name}_{i}" if i else kernel.name, stores) for i, stores in enumerate(by_axis)]
+    kernels = [_kernel(f"{kernel.name}_along_{i}" if i else kernel.name, stores) for i, stores in enumerate(by_axis)]
     whole = [_kernel(kernel.name, rest)] if rest else []
     return kernels if all(GRID in dict(k.roles).values() for k in kernels) else whole
 
