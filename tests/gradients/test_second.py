@@ -25,6 +25,7 @@ SAMPLE = {
     "mamba1": "scan", "rwkv4": "scan", "elman": "step", "lion_s": "step", "vision_mamba": "scan", "window_ffn": "scan",
     "short_convolution": "step", "softmax_causal": "quadratic", "forgetting_attention": "quadratic",
     "aft_full_causal": "quadratic",
+    "kda": "chunked",
 }  # fmt: skip
 Call = Callable[..., Any]
 
